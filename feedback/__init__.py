@@ -1,0 +1,71 @@
+"""Ratings in, preference out: rows, identities and a durable store; never imports torch."""
+
+from feedback.errors import (
+    BusyStoreError,
+    CorruptStoreError,
+    ErasedRaterError,
+    ExpiredTokenError,
+    ExportError,
+    FeedbackError,
+    ForeignTokenError,
+    ForgedTokenError,
+    InvalidKeyError,
+    InvalidRatingError,
+    StoreError,
+    TokenError,
+    UsedPageError,
+)
+from feedback.identity import (
+    AnonymousRater,
+    issue_page,
+    mint_rater,
+    open_page,
+    open_rater,
+    rater_of,
+    raters_of,
+    recover_rater,
+    session_id,
+)
+from feedback.keys import Keys, load_keys
+from feedback.page import Answer, Consent, Page, Rater, Shown, new_id, rows_of_page
+from feedback.schema import Rating, parse_ratings
+from feedback.store import DATABASE_NAME, RatingStore, StoreStats
+
+__all__ = [
+    "DATABASE_NAME",
+    "AnonymousRater",
+    "Answer",
+    "BusyStoreError",
+    "Consent",
+    "CorruptStoreError",
+    "ErasedRaterError",
+    "ExpiredTokenError",
+    "ExportError",
+    "FeedbackError",
+    "ForeignTokenError",
+    "ForgedTokenError",
+    "InvalidKeyError",
+    "InvalidRatingError",
+    "Keys",
+    "Page",
+    "Rater",
+    "Rating",
+    "RatingStore",
+    "Shown",
+    "StoreError",
+    "StoreStats",
+    "TokenError",
+    "UsedPageError",
+    "issue_page",
+    "load_keys",
+    "mint_rater",
+    "new_id",
+    "open_page",
+    "open_rater",
+    "parse_ratings",
+    "rater_of",
+    "raters_of",
+    "recover_rater",
+    "rows_of_page",
+    "session_id",
+]

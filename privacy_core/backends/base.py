@@ -1,0 +1,83 @@
+"""What every backend takes and gives: one aligned face at one strength, in; a face, out.
+
+Knows records only. A backend reads no photo: it gets the pixels inside the mask, the surroundings
+with the mask filled, and a noise key that belongs to this face alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy_core.faces.output import DigitalSourceType
+from privacy_core.noise import NoiseKey
+from privacy_core.schema import RGB, AttributePolicy, PrivacyStatement, StrengthCurve
+
+
+@dataclass(frozen=True)
+class FaceRequest:
+    """One face to be anonymized at one strength.
+
+    Attributes:
+        pixels: (128, 128, 3) uint8 template frame, zero outside M; all that is known of the face.
+        context: (128, 128, 3) uint8 template frame of the photo with every M filled.
+        quad: (4, 2) corners of the photo in template pixels, clockwise.
+        strength: In [0, 1].
+        key: This face's own key.
+        policy: Treatment of attributes.
+    """
+
+    pixels: RGB = field(repr=False)
+    context: RGB = field(repr=False)
+    quad: NDArray[np.float64]
+    strength: float
+    key: NoiseKey
+    policy: AttributePolicy
+
+
+@dataclass(frozen=True)
+class GeneratedFace:
+    """What a backend made of one request.
+
+    Attributes:
+        frame: (128 z, 128 z, 3) uint8 template frame, None when it failed.
+        strength: The strength that was used, after rounding to the backend's rungs.
+        sigma: Standard deviation of the noise in code space; None where the backend adds none.
+        privacy: What is guaranteed.
+        protects: Whether the original face is hidden at all: False at strength 0 and for filters.
+        failure: Why there is no frame, None when there is one.
+    """
+
+    frame: RGB | None = field(repr=False)
+    strength: float
+    sigma: float | None
+    privacy: PrivacyStatement
+    protects: bool
+    failure: str | None = None
+
+
+class Backend(Protocol):
+    """Makes anonymized faces.
+
+    Attributes:
+        name: Its name.
+        revision: Digest of its weights, or a version.
+        digital_source_type: How a picture made with it is marked.
+    """
+
+    name: str
+    revision: str
+    digital_source_type: DigitalSourceType
+
+    @property
+    def curve(self) -> StrengthCurve | None:
+        """Return the strength curve, None where strength means no noise."""
+        ...
+
+    def generate(self, requests: Sequence[FaceRequest]) -> list[GeneratedFace]:
+        """Return one result per request, in order; a failed face is a result with `failure`."""
+        ...

@@ -1,0 +1,167 @@
+"""The embedded backend: noise on the code of a face, then diffusion back to a face (design §3).
+
+The one place where face pixels become a release. After `y` is drawn nothing of the face is used.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.special import ndtr
+from torch import Tensor
+
+from privacy_core.backends.base import FaceRequest, GeneratedFace
+from privacy_core.diffusion.code import known_mask
+from privacy_core.diffusion.denoiser import NULL
+from privacy_core.diffusion.model import EmbeddedModel, load_model
+from privacy_core.diffusion.sampler import sample
+from privacy_core.diffusion.training import SIGMA_MAX
+from privacy_core.errors import ModelError
+from privacy_core.faces.output import DigitalSourceType
+from privacy_core.noise import BrownianLadder, NoiseKey, standard_normals
+from privacy_core.privacy import statement
+from privacy_core.schema import ATTRIBUTES, AttributePolicy, PrivacyStatement, StrengthCurve
+
+MODEL_FOLDER = Path(__file__).resolve().parents[2] / "models" / "embedded"
+"""The shipped weights."""
+_PURE = 100
+
+
+class EmbeddedBackend:
+    """The diffusion model that ships with the project.
+
+    Args:
+        model: Weights with their strength curve.
+
+    Raises:
+        ModelError: The weights are not calibrated.
+    """
+
+    name = "embedded"
+    digital_source_type: DigitalSourceType = "compositeWithTrainedAlgorithmicMedia"
+
+    def __init__(self, model: EmbeddedModel) -> None:
+        if model.curve is None:
+            raise ModelError(
+                "The embedded model has no strength curve. "
+                "Run `python -m privacy_core calibrate` on it first."
+            )
+        self.model = model
+        self.revision = model.revision
+        self.curve: StrengthCurve = model.curve
+
+    @classmethod
+    def load(cls, folder: Path = MODEL_FOLDER) -> EmbeddedBackend:
+        """Load the backend from a model folder."""
+        return cls(load_model(folder))
+
+    @cached_property
+    def _sigmas(self) -> tuple[float, ...]:
+        return tuple(float(sigma) for sigma in self.curve.rung_sigmas())
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[FaceRequest]) -> list[GeneratedFace]:
+        """Return one result per request; requests of one face and key share one noise path."""
+        if not requests:
+            return []
+        code = self.model.code
+        rungs = [self.curve.rung(request.strength) for request in requests]
+        factors = torch.stack([code.policy_factors(request.policy) for request in requests])
+        radius = code.clip_radius(factors)
+        pixels = torch.from_numpy(np.stack([request.pixels for request in requests]))
+        mapped = code.clip(factors * code.encode(pixels), radius)
+        keys = [self._face_key(request.key, request.policy) for request in requests]
+        sigmas, y = self._noised(mapped, rungs, keys)
+        # From here on nothing of the face is used but y.
+        codes = self._generate(y, sigmas, factors, requests, keys)
+        frames = code.decode(codes).numpy()
+        finite = codes.isfinite().all(1).tolist()
+        return [
+            GeneratedFace(
+                frame if is_finite else None,
+                rung / 100,
+                sigma if rung < _PURE else None,
+                self._statement(rung, sigma, float(c), key),
+                rung > 0,
+                None if is_finite else "The model gave no usable picture.",
+            )
+            for frame, is_finite, rung, sigma, c, key in zip(
+                frames, finite, rungs, sigmas, radius, keys, strict=True
+            )
+        ]
+
+    def _face_key(self, key: NoiseKey, policy: AttributePolicy) -> NoiseKey:
+        """One key per face, weights and policy: each pair of them is another code."""
+        return key.child(f"{self.revision} {json.dumps(policy.as_json(), sort_keys=True)}")
+
+    def _noised(
+        self, mapped: Tensor, rungs: list[int], keys: list[NoiseKey]
+    ) -> tuple[list[float], Tensor]:
+        """Return each row's σ and y: the code on its rung of the face's Brownian path."""
+        ladders: dict[bytes, BrownianLadder] = {}
+        sigmas, rows = [], []
+        for code, rung, key in zip(mapped, rungs, keys, strict=True):
+            if rung == 0:
+                sigmas.append(0.0)
+                rows.append(code)
+                continue
+            if key.material not in ladders:
+                ladders[key.material] = BrownianLadder(key, self._sigmas, len(code))
+            ladder = ladders[key.material]
+            if rung == _PURE:
+                sigmas.append(SIGMA_MAX)
+                rows.append(torch.from_numpy(SIGMA_MAX * ladder.pure()).float())
+            else:
+                sigmas.append(self._sigmas[rung - 1])
+                rows.append((code + torch.tensor(ladder.noise_at(rung - 1))).float())
+        return sigmas, torch.stack(rows)
+
+    def _generate(
+        self,
+        y: Tensor,
+        sigmas: list[float],
+        factors: Tensor,
+        requests: Sequence[FaceRequest],
+        keys: list[NoiseKey],
+    ) -> Tensor:
+        """Return (n, K) clean codes: y itself where σ is 0, else the end of the ODE."""
+        codes = torch.where(factors == 0, 0.0, y / factors)
+        noisy = torch.tensor([sigma > 0 for sigma in sigmas])
+        if bool(noisy.any()):
+            context = torch.from_numpy(np.stack([request.context for request in requests]))
+            known = known_mask(np.stack([request.quad for request in requests]))
+            tokens = [self._tokens(r.policy, key) for r, key in zip(requests, keys, strict=True)]
+            codes[noisy] = sample(
+                self.model.denoiser,
+                y[noisy],
+                torch.tensor(sigmas)[noisy],
+                factors[noisy],
+                context=self.model.code.context(context[noisy], known[noisy]),
+                attributes=torch.tensor(tokens)[noisy],
+            )
+        return codes
+
+    def _tokens(self, policy: AttributePolicy, key: NoiseKey) -> list[int]:
+        """Set: the value asked for; hide: a draw from the population; else null."""
+        tokens = []
+        for name, values in ATTRIBUTES.items():
+            if name in policy.set:
+                tokens.append(values.index(policy.set[name]))
+            elif name in policy.hide:
+                uniform = float(ndtr(standard_normals(key, f"attribute {name}", 1)[0]))
+                tokens.append(int(uniform < self.model.population[name]))
+            else:
+                tokens.append(NULL)
+        return tokens
+
+    def _statement(
+        self, rung: int, sigma: float, clip_radius: float, key: NoiseKey
+    ) -> PrivacyStatement:
+        noise = math.inf if rung == _PURE else sigma
+        return statement(noise, clip_radius, secret=key.secret)

@@ -1,0 +1,1 @@
+"""The code-space diffusion model: code, denoiser, sampler, training, fitting, pipeline."""

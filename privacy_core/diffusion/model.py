@@ -1,0 +1,197 @@
+"""The embedded model as one object: code, denoiser and strength curve, loaded from a folder.
+
+Reads the Hub's pipeline layout (`model_index.json`, `code/`, `denoiser/`) without importing
+diffusers, whose import alone takes seconds; `pipeline.py` is the same folder as a
+`DiffusionPipeline`. Knows no photo, no secret and no strength.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from privacy_core.diffusion.code import CodeConfig, LinearCode
+from privacy_core.diffusion.denoiser import CodeDenoiser, DenoiserConfig
+from privacy_core.diffusion.sampler import sample
+from privacy_core.errors import InvalidArgumentError, ModelError
+from privacy_core.schema import ATTRIBUTES, StrengthCurve
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+CALIBRATION = "calibration.json"
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A trained code-space diffusion model.
+
+    Attributes:
+        code: Pixels ↔ codes.
+        denoiser: D(y; σ, context, attributes), in evaluation mode.
+        curve: Strength ↔ σ, None while uncalibrated.
+        revision: First 12 hex digits of the SHA-256 over weights and sizes.
+        population: Attribute → share of value 1 in the training data, for hidden attributes.
+    """
+
+    code: LinearCode
+    denoiser: CodeDenoiser
+    curve: StrengthCurve | None
+    revision: str
+    population: Mapping[str, float]
+
+    @torch.inference_mode()
+    def generate(
+        self, y: Tensor, sigma: Tensor, factors: Tensor, *, context: Tensor, attributes: Tensor
+    ) -> Tensor:
+        """Return (n, 128, 128, 3) uint8 frames from mapped noisy codes; see `sampler.sample`."""
+        codes = sample(self.denoiser, y, sigma, factors, context=context, attributes=attributes)
+        return self.code.decode(codes)
+
+
+def save_model(
+    folder: Path,
+    code: LinearCode,
+    denoiser: CodeDenoiser,
+    *,
+    population: Mapping[str, float],
+    curve: StrengthCurve | None,
+) -> None:
+    """Write code and denoiser (fp16) in the Hub's layout into an existing `folder`.
+
+    The strength curve of earlier weights there is removed when `curve` is None.
+    """
+    parts: tuple[tuple[str, torch.nn.Module, dict[str, Any]], ...] = (
+        ("code", code, asdict(code.sizes)),
+        ("denoiser", denoiser, asdict(denoiser.sizes) | {"population": dict(population)}),
+    )
+    index: dict[str, Any] = {"_class_name": "CodeDiffusionPipeline", "_diffusers_version": "0.42.1"}
+    for name, module, config in parts:
+        class_name = {"code": "LinearCodeModel", "denoiser": "CodeDenoiserModel"}[name]
+        index[name] = ["privacy_core.diffusion.pipeline", class_name]
+        (folder / name).mkdir(exist_ok=True)
+        # As pairs: diffusers sorts dictionaries when it saves, and the order of groups counts.
+        config["groups"] = list(config["groups"].items())
+        _write_json(folder / name / "config.json", {"_class_name": class_name, **config})
+        state = {key: _stored(key, value) for key, value in module.state_dict().items()}
+        save_file(state, folder / name / WEIGHTS, metadata={"format": "pt"})
+    _write_json(folder / "model_index.json", index)
+    if curve is None:
+        (folder / CALIBRATION).unlink(missing_ok=True)
+    else:
+        save_curve(folder, curve)
+
+
+def save_curve(folder: Path, curve: StrengthCurve) -> None:
+    """Write the strength curve beside the weights, with their digest."""
+    _write_json(
+        folder / CALIBRATION,
+        {"schema_version": 1, "weights": weights_digest(folder), **asdict(curve)},
+    )
+
+
+def load_model(
+    folder: Path, *, dtype: torch.dtype | None = None, with_curve: bool = True
+) -> EmbeddedModel:
+    """Load a model folder.
+
+    Args:
+        folder: As written by `save_model`.
+        dtype: Precision of the denoiser; bfloat16 where the processor computes in it, else float32.
+        with_curve: False leaves the strength curve unread, to replace one that does not fit.
+
+    Raises:
+        ModelError: A file is missing or damaged, or the calibration is for other weights.
+    """
+    try:
+        code = LinearCode(CodeConfig(**_read_sizes(folder / "code")))
+        code.load_state_dict(load_file(folder / "code" / WEIGHTS))
+        sizes = _read_sizes(folder / "denoiser")
+        shares = sizes.pop("population")
+        population = {name: float(shares[name]) for name in ATTRIBUTES}
+        denoiser = CodeDenoiser(DenoiserConfig(**sizes))
+        denoiser.load_state_dict(load_file(folder / "denoiser" / WEIGHTS))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"The model folder {folder.name!r} cannot be loaded ({type(error).__name__}): a file "
+            "is missing or damaged. Download it again, or fit one with `fit-model`."
+        ) from error
+    sd = denoiser.sd.clone()
+    denoiser = denoiser.to(dtype or native_dtype()).eval()
+    denoiser.sd = sd.float()  # preconditioning stays in full precision
+    digest = weights_digest(folder)
+    curve = _load_curve(folder, digest) if with_curve else None
+    return EmbeddedModel(code.eval(), denoiser, curve, digest[:12], population)
+
+
+def native_dtype() -> torch.dtype:
+    """Return bfloat16 where this processor multiplies in it, else float32."""
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def weights_digest(folder: Path) -> str:
+    """Return the SHA-256 over weights and sizes of both parts, in hex.
+
+    Sizes count because the radius of clipped codes and the order of the groups stand there: the
+    digest separates noise keys, and one noise vector may serve one code only.
+    """
+    digest = hashlib.sha256()
+    for name in ("code", "denoiser"):
+        with (folder / name / WEIGHTS).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+        sizes = _read_sizes(folder / name)
+        sizes["groups"] = list(sizes["groups"].items())
+        digest.update(hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).digest())
+    return digest.hexdigest()
+
+
+def _load_curve(folder: Path, digest: str) -> StrengthCurve | None:
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return None
+    again = "Run `python -m privacy_core calibrate` again."
+    try:
+        stored = _read_json(path)
+        curve = StrengthCurve(
+            tuple(stored["strengths"]), tuple(stored["sigmas"]), stored.get("measured", {})
+        )
+        weights = stored["weights"]
+    except (OSError, KeyError, TypeError, ValueError, InvalidArgumentError) as error:
+        raise ModelError(
+            f"The calibration in {folder.name!r} cannot be read ({type(error).__name__}). {again}"
+        ) from error
+    if weights != digest:
+        raise ModelError(f"The calibration in {folder.name!r} belongs to other weights. {again}")
+    return curve
+
+
+def _stored(key: str, value: Tensor) -> Tensor:
+    """Halve what can be: everything but int8 components and the metric with its inverse."""
+    full = value.dtype != torch.float32 or "metric" in key or key in ("sd", "component_scale")
+    return value.contiguous() if full else value.half().contiguous()
+
+
+def _read_sizes(folder: Path) -> dict[str, Any]:
+    """Return a part's settings without those of diffusers, its groups in their order."""
+    config = _read_json(folder / "config.json")
+    sizes = {key: value for key, value in config.items() if not key.startswith("_")}
+    sizes["groups"] = dict(sizes["groups"])
+    return sizes
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise TypeError(path.name)
+    return value

@@ -1,0 +1,81 @@
+"""From noised code to clean code: the probability-flow ODE, Heun's method (Karras et al. 2022).
+
+Knows the denoiser and noise levels; not photos, secrets or strength.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from privacy_core.diffusion.denoiser import CodeDenoiser
+from privacy_core.diffusion.training import SIGMA_MAX
+
+SIGMA_MIN = 0.005
+"""Where the integration ends; the last step goes from here to zero."""
+RHO = 7.0
+
+
+def karras_sigmas(sigma: float, n_steps: int) -> Tensor:
+    """Return (n_steps + 1,) noise levels from `sigma` down to `SIGMA_MIN`, then 0 (eq. 5)."""
+    ramp = torch.linspace(0, 1, n_steps, dtype=torch.float64)
+    low, high = min(SIGMA_MIN, sigma) ** (1 / RHO), sigma ** (1 / RHO)
+    return torch.cat([(high + ramp * (low - high)) ** RHO, torch.zeros(1, dtype=torch.float64)])
+
+
+@torch.inference_mode()
+def sample(
+    denoiser: CodeDenoiser,
+    y: Tensor,
+    sigma: Tensor,
+    factors: Tensor,
+    *,
+    context: Tensor | None,
+    attributes: Tensor,
+    n_steps: int = 16,
+) -> Tensor:
+    """Integrate mapped noisy codes down to clean codes.
+
+    Args:
+        denoiser: D(y; σ, context, attributes).
+        y: (n, K) mapped noisy codes, factors ∘ c + σ n.
+        sigma: (n,) noise level of each row, positive; rows may differ.
+        factors: (n, K) each row's policy factors, 0 where hidden.
+        context: (n, n_context), rows of NaN or None where unknown.
+        attributes: (n, 5) tokens.
+        n_steps: Steps of Heun's method; each but the last calls the denoiser twice.
+
+    Returns:
+        (n, K) codes in the unmapped space, ready to decode.
+    """
+    # A hidden coordinate of y is pure noise; it is read as noise of the top level around nothing.
+    scale = torch.where(factors == 0, SIGMA_MAX / sigma[:, None], 1 / factors)
+    group_scale = _first_of_groups(denoiser.sizes.groups, scale)  # (n, G)
+    x = y * scale
+    steps = torch.stack([karras_sigmas(float(value), n_steps) for value in sigma], 1).float()
+
+    def estimate(x: Tensor, level: Tensor) -> Tensor:
+        clean: Tensor = denoiser(x, level, level[:, None] * group_scale, context, attributes)
+        return clean
+
+    for now, after in pairwise(steps):
+        slope = (x - estimate(x, now)) / now[:, None]
+        step = (after - now)[:, None]
+        euler: Tensor = x + step * slope
+        if float(after[0]) == 0.0:
+            return euler
+        corrected = (euler - estimate(euler, after)) / after[:, None]
+        x = x + step * (slope + corrected) / 2
+    return x
+
+
+def _first_of_groups(groups: Mapping[str, int], values: Tensor) -> Tensor:
+    """Return (n, G): the value of each group's first coordinate, of (n, K)."""
+    starts, start = [], 0
+    for width in groups.values():
+        starts.append(start)
+        start += width
+    return values[:, starts]

@@ -1,0 +1,123 @@
+"""The detector the product uses, made of dlib's two, and the table of detectors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+
+from privacy_core.errors import InvalidArgumentError
+from privacy_core.faces.align import fit_alignment, mask_radius
+from privacy_core.faces.detect import (
+    SAME_FACE,
+    CnnDetector,
+    FaceDetector,
+    HogDetector,
+    overlap,
+    width,
+)
+from privacy_core.schema import RGB, Face
+
+DEFAULT_DETECTOR = "dlib"
+
+
+class CascadeDetector:
+    """Cheap detectors propose, a slow one judges what they doubt or miss.
+
+    Args:
+        proposers: Their faces are pooled; of two boxes of one face the surer stays, so their
+            scores must be comparable.
+        judge: Looks closely at each doubtful proposal, and at the whole photo if no face remains.
+        sure: Score from which a proposal needs no judge.
+        most_doubts: Doubtful proposals judged at most, the surest first; the rest are dropped.
+    """
+
+    name = DEFAULT_DETECTOR
+
+    def __init__(
+        self,
+        proposers: Sequence[FaceDetector],
+        judge: CnnDetector,
+        *,
+        sure: float = 0.3,
+        most_doubts: int = 8,
+    ) -> None:
+        self.proposers = proposers
+        self.judge = judge
+        self.sure = sure
+        self.most_doubts = most_doubts
+
+    def detect(self, pixels: RGB) -> list[Face]:
+        """Return the faces of a (height, width, 3) photo, the largest first."""
+        proposals = [face for proposer in self.proposers for face in proposer.detect(pixels)]
+        proposals.sort(key=lambda face: face.score, reverse=True)
+        proposals = without_repetition(proposals)
+        found = [face for face in proposals if face.score >= self.sure]
+        doubts = proposals[len(found) : len(found) + self.most_doubts]
+        found += [face for face in doubts if self.judge.confirms(pixels, face)]
+        return without_hidden(found or self.judge.detect(pixels))
+
+
+def default_detector() -> FaceDetector:
+    """Return the best trade of `benchmarks/detectors.py`.
+
+    HOG searches twice, for faces from 80 pixels and from 27, with thresholds far below dlib's
+    own; its convolutional network judges what scores low.
+    """
+    proposers = [
+        HogDetector(longest_side=720, smallest_face=80, threshold=-0.6),
+        HogDetector(longest_side=720, smallest_face=27, threshold=-0.3),
+    ]
+    return CascadeDetector(proposers, CnnDetector())
+
+
+DETECTORS: Mapping[str, Callable[[], FaceDetector]] = MappingProxyType(
+    {
+        DEFAULT_DETECTOR: default_detector,
+        HogDetector.name: HogDetector,
+        CnnDetector.name: CnnDetector,
+    }
+)
+"""Name → how to build it."""
+
+
+def detector(name: str = DEFAULT_DETECTOR) -> FaceDetector:
+    """Return a detector by name; its weights are loaded at the first photo.
+
+    Raises:
+        InvalidArgumentError: There is no detector of that name.
+    """
+    if name not in DETECTORS:
+        raise InvalidArgumentError(
+            f"Unknown `detector` {name!r}. Choose one of: {', '.join(DETECTORS)}."
+        )
+    return DETECTORS[name]()
+
+
+def without_repetition(faces: Sequence[Face]) -> list[Face]:
+    """Keep the first of several boxes that show one face."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(overlap(face.box, other.box) <= SAME_FACE for other in kept):
+            kept.append(face)
+    return kept
+
+
+def without_hidden(faces: Sequence[Face]) -> list[Face]:
+    """Return faces, the largest first, less those whose box lies in the mask M of a larger one.
+
+    Their pixels are replaced with that face, so that nothing of them is left to anonymize.
+    """
+    kept: list[Face] = []
+    for face in sorted(faces, key=width, reverse=True):
+        if not any(_lies_in_mask(face, larger) for larger in kept):
+            kept.append(face)
+    return kept
+
+
+def _lies_in_mask(face: Face, larger: Face) -> bool:
+    left, top, right, bottom = face.box
+    corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]])
+    radius = mask_radius(fit_alignment(larger.landmarks).to_template(corners))
+    return bool((radius <= 1).all())

@@ -1,0 +1,213 @@
+"""Variants → plain JSON values: what was done, what it guarantees, and what it does not.
+
+Writes no file. No seed, key or pixel ever enters a report, and no identity similarity unless the
+caller hands one in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from privacy_core.privacy import (
+    NOT_COVERED,
+    PUBLIC_NOISE,
+    matched_filter_tpr,
+    measured_only,
+    total_statement,
+)
+from privacy_core.recognition import Recogniser
+from privacy_core.schema import (
+    RGB,
+    SCHEMA_VERSION,
+    Face,
+    PrivacyStatement,
+    StrengthCurve,
+    Variant,
+)
+
+FALSE_POSITIVE_RATE = 1e-3
+"""At which the worst-case test is stated."""
+OWNERS_EYES = (
+    "For the eyes of the photo's owner only: do not publish it, and do not pick a variant by it, "
+    "since a choice made by looking at the original is outside ε."
+)
+_COVERED = "covered with a solid patch that is made from the surroundings"
+_LADDER = "All variants lie on one noise path, so together they cost what the weakest costs."
+_FACES = (
+    "Each face has its own noise, and ε holds for each; this is for all of them together, or for "
+    "someone who is shown in all of them."
+)
+
+
+def variant_report(
+    variant: Variant,
+    *,
+    photo_notes: Sequence[str] = (),
+    curve: StrengthCurve | None = None,
+    measured: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """Return the report of one variant.
+
+    Args:
+        variant: The variant.
+        photo_notes: What was changed in reading the photo.
+        curve: The backend's strength curve, for the worst case; None where it has none.
+        measured: From `identity_report`, for the owner; left out when None.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "variant",
+        **_common(variant, photo_notes),
+        **_one(variant, curve),
+        **({} if measured is None else {"measured": dict(measured)}),
+        "not_covered": list(NOT_COVERED),
+    }
+
+
+def ladder_report(
+    variants: Mapping[str, Variant],
+    *,
+    photo_notes: Sequence[str] = (),
+    curve: StrengthCurve | None = None,
+    measured: Mapping[str, Mapping[str, object]] | None = None,
+) -> dict[str, object]:
+    """Return the report of several variants of one photo.
+
+    Args:
+        variants: File name → variant, at least one.
+        photo_notes: As in `variant_report`.
+        curve: As in `variant_report`.
+        measured: File name → result of `identity_report`; left out when None.
+    """
+    first = next(iter(variants.values()))
+    together = ladder_statement(list(variants.values()))
+    parts: list[dict[str, object]] = []
+    for name, variant in variants.items():
+        part = {"file": name, **_one(variant, curve)}
+        parts.append(part if measured is None else part | {"measured": dict(measured[name])})
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "ladder",
+        **_common(first, photo_notes),
+        "variants": parts,
+        "ladder": {**asdict(together), "note": _LADDER},
+        "not_covered": list(NOT_COVERED),
+    }
+
+
+def ladder_statement(variants: Sequence[Variant]) -> PrivacyStatement:
+    """Return what all variants of one face together guarantee: as much as the weakest one.
+
+    A ladder with a variant that guarantees nothing guarantees nothing.
+    """
+    return max((v.privacy for v in variants), key=lambda p: math.inf if p.mu is None else p.mu)
+
+
+def identity_report(
+    original: RGB,
+    variant: Variant,
+    faces: Sequence[Face],
+    *,
+    recogniser: Recogniser,
+    curve: StrengthCurve | None = None,
+) -> dict[str, object]:
+    """Measure how far each face moved from its original; see `OWNERS_EYES`.
+
+    Args:
+        original: (height, width, 3) uint8, the photo.
+        variant: One variant of it.
+        faces: The photo's faces, in the order of the variant.
+        recogniser: Measures distances.
+        curve: Names the threshold below which two faces count as the same person.
+    """
+    threshold = None if curve is None else _number(curve, "threshold")
+    rows: list[dict[str, object]] = []
+    for number, face in enumerate(faces, 1):
+        if number in variant.covered:
+            rows.append({"face": number, "distance": None, "reason": _COVERED})
+            continue
+        before, after = (
+            recogniser.embed(pixels, face.landmarks) for pixels in (original, variant.image)
+        )
+        rows.append({"face": number, "distance": recogniser.distance(before, after)})
+    return {
+        "note": OWNERS_EYES,
+        "recogniser": recogniser.name,
+        "threshold": threshold,
+        "faces": rows,
+    }
+
+
+def _common(variant: Variant, photo_notes: Sequence[str]) -> dict[str, object]:
+    """Return what all variants of a photo share."""
+    return {
+        "model_id": variant.model_id,
+        "model_revision": variant.model_revision,
+        "policy": variant.policy.as_json(),
+        "n_faces": variant.n_faces,
+        "photo_notes": list(photo_notes),
+    }
+
+
+def _one(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
+    covered = asdict(measured_only(_COVERED))
+    generated = [i for i in range(1, variant.n_faces + 1) if i not in variant.covered]
+    faces = [
+        {
+            "face": i,
+            "covered": i in variant.covered,
+            **(asdict(variant.privacy) if i in generated else covered),
+        }
+        for i in range(1, variant.n_faces + 1)
+    ]
+    together = asdict(_together(variant.privacy, len(generated)))
+    return {
+        "strength": variant.strength,
+        "sigma": variant.sigma,
+        **asdict(variant.privacy),
+        "protected": variant.protected,
+        "covered": list(variant.covered),
+        "faces": faces,
+        "all_faces": {**together, "note": _FACES},
+        "worst_case": _worst_case(variant, curve),
+    }
+
+
+def _together(one: PrivacyStatement, n: int) -> PrivacyStatement:
+    """Return the statement of `n` faces with a noise each."""
+    if one.mu is None or one.delta is None:
+        return one
+    return total_statement([one.mu] * n, secret=True, delta=one.delta)
+
+
+def _worst_case(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
+    """Return how often the best possible test recognises a face among two known ones."""
+    distance = None if curve is None else _number(curve, "typical_code_distance")
+    reason = None
+    if variant.privacy.reason == PUBLIC_NOISE:
+        reason = PUBLIC_NOISE
+    elif variant.n_faces == len(variant.covered):
+        reason = variant.privacy.reason
+    elif distance is None:
+        reason = "not measured for this backend"
+    elif variant.policy.keep:
+        reason = "not measured for kept attributes"
+    found: dict[str, object] = {
+        "test": "matched_filter",
+        "adversary": "holds the exact original and inverts the generator; no test does better",
+        "false_positive_rate": FALSE_POSITIVE_RATE,
+        "code_distance": distance,
+    }
+    if reason is not None or distance is None:
+        return found | {"true_positive_rate": None, "reason": reason}
+    # A model with a curve leaves σ out where the variant was started from noise alone.
+    sigma = math.inf if variant.sigma is None else variant.sigma
+    rate = matched_filter_tpr(distance, sigma, fpr=FALSE_POSITIVE_RATE)
+    return found | {"true_positive_rate": rate, "reason": None}
+
+
+def _number(curve: StrengthCurve, name: str) -> float | None:
+    value = curve.measured.get(name)
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,56 @@
+"""One running page and one headless Chromium per test, in the width that the test asks for."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.page_server import start
+
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    # A camera that shows a test pattern.
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+)
+
+
+@pytest.fixture(scope="session")
+def running(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("browser")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "cache"))
+        running = start(folder)
+        yield running
+        running.page.close()
+        running.store.close()
+
+
+@pytest.fixture
+def open_tab(chromium, tmp_path):
+    """Return a function that opens an empty tab of a width and colour scheme."""
+    with sync_playwright() as playwright:
+        contexts = []
+
+        def open_tab(*, width, scheme):
+            context = playwright.chromium.launch_persistent_context(
+                tmp_path / "profile",
+                executable_path=chromium,
+                headless=True,
+                args=ARGUMENTS,
+                viewport={"width": width, "height": 800},
+                color_scheme=scheme,
+            )
+            context.set_default_timeout(30_000)
+            contexts.append(context)
+            return context.pages[0]
+
+        yield open_tab
+        for context in contexts:
+            context.close()

@@ -1,0 +1,159 @@
+"""The page in a real browser, from upload to download; look at the pictures it takes.
+
+`PRIVACY_DIAL_SCREENSHOTS=1` puts them into `docs/screenshots/`, else they go to a temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+from PIL import Image
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.filterwarnings("ignore:.*no_silent_downcasting"),
+]
+SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
+VARIANT = "Your photo with the faces replaced"
+
+
+@pytest.fixture
+def photo(tmp_path, astronaut):
+    path = tmp_path / "photo.jpg"
+    Image.fromarray(astronaut).save(path, quality=92)
+    return path
+
+
+@pytest.fixture
+def take(tmp_path):
+    """Return a function that photographs the tab under a name."""
+    folder = SCREENSHOTS if os.environ.get("PRIVACY_DIAL_SCREENSHOTS") else tmp_path / "shots"
+
+    def take(tab, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        tab.wait_for_function("[...document.images].every((image) => image.complete)")
+        # Gradio fades new parts in; what is shown is what is meant once nothing moves.
+        tab.wait_for_function("document.getAnimations().every((a) => a.playState !== 'running')")
+        tab.screenshot(path=folder / f"{name}.png", full_page=True)
+
+    return take
+
+
+@pytest.fixture
+def faults():
+    """Lists what the browser complained about and where it reached out to."""
+    return []
+
+
+def watch(tab, faults):
+    def hear(message):
+        if message.type == "error":
+            faults.append(message.text)
+
+    def see(request):
+        address = urlparse(request.url)
+        if address.scheme not in {"blob", "data"} and address.hostname != "127.0.0.1":
+            faults.append(f"request to {address.hostname}")
+
+    tab.on("console", hear)
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.on("request", see)
+
+
+def go(tab, running):
+    tab.goto(running.url, wait_until="domcontentloaded")
+    tab.wait_for_selector("#photo input[type=file]", state="attached")
+
+
+def source_of(tab):
+    return tab.get_attribute(f'img[alt="{VARIANT}"]', "src")
+
+
+def overflow(tab):
+    return tab.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_a_visitor_goes_from_upload_to_download(
+    running, open_tab, photo, take, faults, tmp_path, width, scheme
+):
+    tab = open_tab(width=width, scheme=scheme)
+    watch(tab, faults)
+    go(tab, running)
+    take(tab, f"start-{width}")
+    assert overflow(tab) <= 0
+
+    tab.set_input_files("#photo input[type=file]", photo)
+    tab.get_by_role("button", name="Download this variant").wait_for()
+    tab.wait_for_selector(f'img[alt="{VARIANT}"]')
+    take(tab, f"dial-{width}")
+    assert overflow(tab) <= 0
+
+    # By keyboard, as the slider follows a finger and an arrow key alike.
+    before = source_of(tab)
+    tab.locator("#strength input[type=range]").focus()
+    tab.keyboard.press("ArrowLeft")
+    tab.get_by_text("Strength 0.75").wait_for()
+    tab.wait_for_function(
+        "([alt, old]) => document.querySelector(`img[alt='${alt}']`).src !== old",
+        arg=[VARIANT, before],
+    )
+
+    stored = len(running.rows())
+    tab.get_by_role("button", name="Find your dial").click()
+    tab.get_by_alt_text("Variant D").wait_for()
+    page_source = tab.content()
+    assert "Strength 0.75" not in tab.inner_text("body")
+    assert not tab.get_by_role("checkbox", name="Keep my answers").is_checked()
+    tab.get_by_role("radio", name="C", exact=True).check()
+    tab.get_by_role("radio", name="Just right").wait_for()
+    take(tab, f"page-{width}")
+    assert overflow(tab) <= 0
+    tab.get_by_role("radio", name="Just right").check()
+    tab.get_by_role("checkbox", name="Keep my answers").check()
+    tab.get_by_role("button", name="Show the strengths").click()
+    tab.get_by_text("Saved.").wait_for()
+    take(tab, f"reveal-{width}")
+    rows = running.rows()[stored:]
+    assert len(rows) == 5
+    chosen = next(row for row in rows if row.response_type == "jar5")
+    assert f"C: strength {chosen.strength:.1f}" in tab.inner_text("#outcome")
+    assert not any(f'"{row.strength}"' in page_source for row in rows)
+
+    with tab.expect_download() as download:
+        tab.get_by_role("button", name="Download this variant").click()
+    assert download.value.suggested_filename == "privacy-dial.png"
+    download.value.save_as(tmp_path / "saved.png")
+    with Image.open(tmp_path / "saved.png") as saved:
+        assert saved.size == (512, 512)
+        assert set(saved.info) == {"XML:com.adobe.xmp", "xmp"}
+    assert faults == []
+
+
+def test_a_file_that_is_no_photo_gets_a_sentence_and_another_try(
+    running, open_tab, photo, take, tmp_path
+):
+    tab = open_tab(width=360, scheme="light")
+    go(tab, running)
+    page = tmp_path / "page.png"
+    page.write_text("<!doctype html><html></html>")
+    tab.set_input_files("#photo input[type=file]", page)
+    tab.get_by_text("which is a web page").wait_for()
+    take(tab, "refused-360")
+    tab.wait_for_selector("#photo input[type=file]", state="attached")
+    tab.set_input_files("#photo input[type=file]", photo)
+    tab.get_by_role("button", name="Download this variant").wait_for()
+
+
+def test_a_webcam_picture_is_read_like_a_photo(running, open_tab, take):
+    tab = open_tab(width=1280, scheme="light")
+    go(tab, running)
+    tab.get_by_role("button", name="Capture from camera").click()
+    tab.get_by_role("button", name="Click to Access Webcam").click()
+    tab.get_by_role("button", name="capture photo").click()
+    # The browser's test picture shows no face.
+    tab.get_by_text("must show at least one face").wait_for()
+    take(tab, "webcam-1280")

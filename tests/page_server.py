@@ -1,0 +1,152 @@
+"""The real page on a free port, with the tiny model and a real store, and visitors over HTTP."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+from PIL import Image
+
+import app
+from feedback import Keys, RatingStore
+from privacy_core.anonymize import Anonymizer
+from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.faces import HogDetector
+from tests.privacy_core.tiny import write_tiny_model
+from visit import RatingDesk
+
+API = "/gradio_api"
+
+
+@dataclass
+class Clock:
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def __call__(self):
+        return self.now
+
+
+@dataclass
+class RunningPage:
+    url: str
+    cache: Path
+    store: RatingStore
+    clock: Clock
+    page: gr.Blocks
+
+    def rows(self):
+        return list(self.store.ratings())
+
+    def served_files(self):
+        return [path for path in self.cache.rglob("*") if path.is_file()]
+
+
+def start(folder: Path, **collaborators: Any) -> RunningPage:
+    """Launch the page; the caller has set GRADIO_TEMP_DIR to `folder / "cache"`."""
+    cache, data_dir = folder / "cache", folder / "data"
+    assert os.environ["GRADIO_TEMP_DIR"] == str(cache)
+    store = RatingStore(data_dir / "ratings.sqlite3")
+    clock = Clock()
+    keys = Keys({1: secrets.token_bytes(32)}, is_generated=False, notice="")
+    backend = EmbeddedBackend.load(write_tiny_model(folder / "model"))
+    page = app.build_page(
+        **{
+            "anonymizer": Anonymizer(backend, HogDetector(smallest_face=80, threshold=0.5)),
+            "desk": RatingDesk(store=store, keys=keys, clock=clock),
+            "cache": cache,
+            "curve": backend.model.curve,
+            **collaborators,
+        }
+    )
+    page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
+    settings = app.launch_settings(data_dir=data_dir, host="127.0.0.1", port=0)
+    # Any free port.
+    settings["server_port"] = None
+    _, url, _ = page.launch(**settings, prevent_thread_lock=True, quiet=True)
+    return RunningPage(url.rstrip("/"), cache, store, clock, page)
+
+
+class RefusedError(Exception):
+    """What a visitor reads when something did not work."""
+
+
+class Visitor:
+    """A browser tab without the browser: one session that calls the page's handlers over HTTP."""
+
+    def __init__(self, running: RunningPage, session: str | None = None):
+        self.session = session or secrets.token_hex(8)
+        self.heard: list[bytes] = []
+        self._fns = {fn.name: fn for fn in running.page.fns.values() if fn.name}
+        self._http = httpx.Client(base_url=running.url, timeout=60)
+
+    def get(self, path: str) -> httpx.Response:
+        return self._http.get(path)
+
+    def upload(self, data: bytes, name: str) -> dict[str, Any]:
+        response = self._http.post(f"{API}/upload", files={"files": (name, data)})
+        response.raise_for_status()
+        return {
+            "path": response.json()[0],
+            "orig_name": name,
+            "meta": {"_type": "gradio.FileData"},
+        }
+
+    def open(self, data: bytes, name: str = "photo.jpg") -> list[Any]:
+        return self.call("open_upload", self.upload(data, name))
+
+    def call(self, name: str, *values: Any, event: Any = None) -> list[Any]:
+        """Call a handler with its inputs, the visit left out, and return its outputs.
+
+        Raises:
+            RefusedError: With the message shown.
+        """
+        fn, given = self._fns[name], iter(values)
+        data = [None if isinstance(block, gr.State) else next(given) for block in fn.inputs]
+        body = {
+            "fn_index": fn._id,
+            "data": data,
+            "session_hash": self.session,
+            "event_data": event,
+            "trigger_id": None,
+        }
+        if not fn.queue:
+            response = self._http.post(f"{API}/run/predict", json=body)
+            self.heard.append(response.content)
+            return self._result(response.is_success, response.json())
+        self._http.post(f"{API}/queue/join", json=body).raise_for_status()
+        with self._http.stream(
+            "GET", f"{API}/queue/data", params={"session_hash": self.session}
+        ) as events:
+            for line in events.iter_lines():
+                self.heard.append(line.encode())
+                message = json.loads(line.removeprefix("data:")) if line else {}
+                if message.get("msg") == "process_completed":
+                    return self._result(message["success"], message["output"])
+        raise AssertionError("The stream ended before the answer.")
+
+    def fetch(self, file: dict[str, Any]) -> httpx.Response:
+        """Get a file as the browser does, by the address the page was told."""
+        response = self._http.get(file["url"])
+        response.raise_for_status()
+        self.heard.append(response.content)
+        return response
+
+    @staticmethod
+    def _result(is_success: bool, output: dict[str, Any]) -> list[Any]:
+        if not is_success:
+            raise RefusedError(output.get("error"))
+        return output["data"]
+
+
+def jpeg(pixels, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=90, **options)
+    return buffer.getvalue()

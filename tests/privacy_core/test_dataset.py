@@ -1,0 +1,249 @@
+"""DATA in every form gives the same rows, undecoded, and says clearly when it cannot."""
+
+import io
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from privacy_core.dataset import RowSource, read_dataset
+from privacy_core.errors import InvalidArgumentError
+from privacy_core.faces import read_photo
+
+
+def png(level):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((6, 8, 3), level, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PICTURES = [png(level) for level in (10, 20, 30)]
+PEOPLE = ["ann", "bob", None]
+
+
+def cells():
+    return [{"bytes": picture, "path": None} for picture in PICTURES]
+
+
+def write_parquet(path, images=None, **columns):
+    columns = {"image": cells() if images is None else images, "identity": PEOPLE} | columns
+    parquet.write_table(pa.table(columns), path)
+    return path
+
+
+def write_shards(folder):
+    folder.mkdir()
+    for i in range(3):
+        part = {"image": [cells()[i]], "identity": pa.array([PEOPLE[i]], pa.string())}
+        parquet.write_table(pa.table(part), folder / f"part-{i}.parquet")
+    return folder
+
+
+def write_saved(path):
+    rows = datasets.Dataset.from_dict({"image": PICTURES, "identity": PEOPLE})
+    rows.cast_column("image", datasets.Image()).save_to_disk(path)
+    return path
+
+
+def write_pictures(folder, *, names=("a/1.png", "a/2.png", "b/3.png")):
+    for name, picture in zip(names, PICTURES, strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+FORMS = {
+    "a parquet file": lambda place: write_parquet(place / "x.parquet"),
+    "a parquet file of plain bytes": lambda place: write_parquet(place / "x.parquet", PICTURES),
+    "a folder of parquet files": lambda place: write_shards(place / "x"),
+    "a pattern": lambda place: f"{write_shards(place / 'x')}/part-*.parquet",
+    "a save_to_disk folder": lambda place: write_saved(place / "x"),
+}
+
+
+@pytest.mark.parametrize("make", FORMS.values(), ids=FORMS)
+def test_every_form_gives_the_same_rows_and_the_same_digest(tmp_path, make):
+    source = read_dataset(make(tmp_path))
+    assert len(source) == source.n_rows == 3
+    assert source.column_names == ("image", "identity")
+    for _ in range(2):
+        rows = list(source)
+        assert [row["image"] for row in rows] == PICTURES
+        assert [row["identity"] for row in rows] == PEOPLE
+    (tmp_path / "other").mkdir()
+    assert source.digest() == read_dataset(write_shards(tmp_path / "other" / "y")).digest()
+
+
+def test_a_folder_of_pictures_gives_files_and_labels(tmp_path):
+    source = read_dataset(write_pictures(tmp_path / "x"))
+    assert source.column_names == ("image", "label")
+    assert [(row["image"], row["label"]) for row in source] == list(
+        zip(PICTURES, [0, 0, 1], strict=True)
+    )
+    assert len(source) == 3
+
+
+def test_pictures_stay_encoded_until_they_are_read(tmp_path):
+    damaged = [*PICTURES[:2], b"no picture"]
+    rows = list(read_dataset(write_parquet(tmp_path / "x.parquet", damaged)))
+    assert rows[2]["image"] == b"no picture"
+    assert read_photo(rows[0]["image"]).pixels.shape == (6, 8, 3)
+
+
+def test_a_row_without_a_picture_has_none(tmp_path):
+    images = [cells()[0], None, {"bytes": None, "path": None}]
+    rows = list(read_dataset(write_parquet(tmp_path / "x.parquet", images)))
+    assert [row["image"] for row in rows] == [PICTURES[0], None, None]
+
+
+def test_a_table_cannot_point_at_files_of_this_machine(tmp_path):
+    (tmp_path / "private.png").write_bytes(PICTURES[0])
+    images = [{"bytes": None, "path": str(tmp_path / "private.png")}] * 3
+    rows = list(read_dataset(write_parquet(tmp_path / "x.parquet", images)))
+    assert [row["image"] for row in rows] == [None] * 3
+
+
+def test_another_column_may_hold_the_picture(tmp_path):
+    path = write_parquet(tmp_path / "x.parquet", PICTURES, image=[1, 2, 3], photo=PICTURES)
+    source = read_dataset(path, image_column="photo")
+    assert [row["photo"] for row in source] == PICTURES
+    assert [row["image"] for row in source] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": [*PICTURES[:2], png(31)]},
+        {"images": PICTURES[::-1]},
+        {"identity": ["ann", "bob", "cid"]},
+    ],
+)
+def test_the_digest_depends_on_pictures_order_and_columns(tmp_path, change):
+    usual = read_dataset(write_parquet(tmp_path / "x.parquet", PICTURES)).digest()
+    images = change.get("images", PICTURES)
+    people = change.get("identity", PEOPLE)
+    other = write_parquet(tmp_path / "y.parquet", images, identity=people)
+    assert read_dataset(other).digest() != usual
+    assert len(usual) == 64
+
+
+def test_a_split_must_be_named_where_there_are_several(tmp_path):
+    rows = datasets.Dataset.from_dict({"image": PICTURES}).cast_column("image", datasets.Image())
+    datasets.DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(tmp_path / "x")
+    assert len(read_dataset(tmp_path / "x", split="test")) == 1
+    for split in (None, "exam"):
+        with pytest.raises(InvalidArgumentError, match="`split` must be one of train, test"):
+            read_dataset(tmp_path / "x", split=split)
+
+
+# --- What cannot be read ---------------------------------------------------------------------
+
+
+def message_of(source, **options):
+    with pytest.raises(InvalidArgumentError) as error:
+        read_dataset(source, **options)
+    return str(error.value)
+
+
+def test_a_missing_path_is_named(tmp_path):
+    assert "no-such-folder" in message_of(tmp_path / "no-such-folder")
+    assert "'*.parquet'" in message_of("*.parquet").replace(str(tmp_path), "")
+
+
+def test_an_empty_folder_is_named_with_what_would_do(tmp_path):
+    message = message_of(tmp_path)
+    assert tmp_path.name in message
+    assert "parquet" in message
+    assert "pictures" in message
+
+
+def test_a_table_without_rows_is_refused(tmp_path):
+    write_parquet(tmp_path / "x.parquet", pa.array([], pa.binary()), identity=pa.array([]))
+    assert "at least one row" in message_of(tmp_path / "x.parquet")
+
+
+def test_a_missing_image_column_names_the_columns_there_are(tmp_path):
+    path = write_parquet(tmp_path / "x.parquet", [1, 2, 3], photo=PICTURES)
+    for asked in ("image", "picture"):
+        message = message_of(path, image_column=asked)
+        assert f"'{asked}'" in message
+        assert "image, identity, photo" in message
+        assert "Try 'photo'" in message
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text("image\n1\n")
+    assert "x.csv" in message_of(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("n_bytes", [0, 6, 300])
+def test_a_damaged_table_is_refused(tmp_path, n_bytes):
+    path = write_parquet(tmp_path / "x.parquet")
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    assert "cannot be read" in message_of(path)
+
+
+def test_a_damaged_save_to_disk_folder_is_refused(tmp_path):
+    folder = write_saved(tmp_path / "x")
+    (folder / "dataset_info.json").write_text("{")
+    assert "cannot be read" in message_of(folder)
+
+
+# --- The Hub ---------------------------------------------------------------------------------
+
+
+def hub(name, *, revision):
+    assert (name, revision) == ("some/faces", "abc")
+    rows = datasets.Dataset.from_dict({"image": PICTURES, "identity": PEOPLE})
+    return datasets.DatasetDict({"train": rows.cast_column("image", datasets.Image())})
+
+
+def test_a_hub_id_is_read_at_its_revision(tmp_path):
+    source = read_dataset("some/faces", revision="abc", load_from_hub=hub)
+    assert [row["image"] for row in source] == PICTURES
+    assert source.digest() == read_dataset(write_parquet(tmp_path / "x.parquet")).digest()
+
+
+def test_a_hub_id_without_a_revision_is_refused():
+    message = message_of("some/faces", load_from_hub=hub)
+    assert "`revision`" in message
+    assert "folder" in message
+
+
+def test_a_revision_of_something_local_is_refused(tmp_path):
+    assert "`revision`" in message_of(write_parquet(tmp_path / "x.parquet"), revision="abc")
+
+
+def test_without_a_network_the_message_says_so(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    message = message_of("nobody/at-all", revision="main")
+    assert "nobody/at-all" in message
+    assert "no answer from the Hub" in message
+    assert "Check the connection" in message
+
+
+def test_a_data_set_the_hub_does_not_have_is_named():
+    def load(name, *, revision):
+        raise FileNotFoundError(f"{name}@{revision}")
+
+    message = message_of("nobody/at-all", revision="v1", load_from_hub=load)
+    assert "was not found" in message
+    assert "'v1'" in message
+
+
+def test_a_row_source_shows_no_rows_when_it_is_printed():
+    source = RowSource("two", "image", ("image",), 1, [{"image": b"PIXELS"}])
+    assert "PIXELS" not in repr(source)

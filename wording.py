@@ -1,0 +1,157 @@
+"""What the page says and how it looks: texts, sentences about variants, style; no state, no model.
+
+Knows records only. `CONSENT_TEXT` changes only together with `visit.CONSENT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from privacy_core.privacy import DELTA
+from privacy_core.schema import PrivacyStatement, StrengthCurve, Variant
+
+LETTERS = "ABCD"
+JUST_RIGHT = (
+    "Still far too recognisable",
+    "A bit too recognisable",
+    "Just right",
+    "Changed a bit too much",
+    "Changed far too much",
+)
+INTRO = """# Privacy Dial
+Turn one dial from “still me” to “somebody else”, and download the portrait you would post.
+"""
+CONSENT_LABEL = "Keep my answers (optional)"
+CONSENT_TEXT = """
+If you tick the box, we keep for this page: the four strengths, your two answers, how long they
+took, the time, and random names for you, this visit and this photo. **Never the photo**, a face,
+your address or your browser. We use answers to find the strength you like and, added up with those
+of others, for published totals. They are kept until you delete them: you get a code for that, and
+“Delete my answers” below works at once. Tick it only if you are 16 or older. Without the tick
+nothing is stored, and everything works the same.
+"""
+ABOUT = """
+- **Your photo** stays in this server's memory while you use it, and for at most 15 minutes after
+  your last click. Place, time and all other metadata are dropped; downloads carry one mark, that
+  the picture was edited by an algorithm.
+- **Only faces that are found are replaced.** The detector misses some, above all small, turned or
+  covered ones. Look at the result before you post it. Hair, clothes and background stay.
+- **The model** was trained on CelebA and UTKFace, for non-commercial research only. The people in
+  those pictures did not consent to this use. Example faces are made by the same model and are
+  nobody's.
+- **What is stored:** nothing, unless you tick “Keep my answers”.
+"""
+OWN_NOISE = (
+    "Each combination has noise of its own, so pictures made with several of them tell more "
+    "together than one alone."
+)
+NUMBER = f"""
+ε bounds what anyone can learn about the face from this picture, whatever else they know: 0 is
+nothing, and each step doubles or triples the odds they can win. It is stated at δ = {DELTA:.5f}.
+It does not cover:
+"""
+CSS = """
+.gradio-container, .gradio-container main, .gradio-container .main {
+  width: 100%; max-width: 1080px !important; margin-inline: auto !important;
+}
+button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; }
+.label-wrap { align-items: center; text-align: left; }
+.source-selection { min-height: 48px; }
+.source-selection button { min-width: 44px; justify-content: center; }
+.source-selection button svg { width: 20px; height: 20px; margin: auto; }
+.gradio-container fieldset label { min-height: 44px; }
+.picture label { position: static !important; width: fit-content; margin: 6px; }
+.picture label span:has(svg), .picture .icon-button-wrapper { display: none; }
+:focus-visible { outline: 3px solid #4f46e5 !important; outline-offset: 2px; }
+.dark :focus-visible { outline-color: #a5b4fc !important; }
+.quiet { opacity: .85; }
+@media (max-width: 480px) { #just-right .wrap { flex-direction: column; } }
+@media (prefers-reduced-motion: reduce) {
+  * { animation: none !important; transition: none !important; }
+}
+"""
+SAVE_FILE = """(file) => {
+  if (!file) return;
+  const link = document.createElement("a");
+  link.href = file.url;
+  link.download = "privacy-dial.png";
+  document.body.append(link);
+  link.click();
+  link.remove();
+}"""
+"""Saves the file that was just made; the browser is told its name."""
+ANNOUNCE = """() => {
+  for (const id of ["status", "privacy", "outcome", "erased"]) {
+    const region = document.getElementById(id);
+    region?.setAttribute("role", "status");
+    region?.setAttribute("aria-live", "polite");
+  }
+}"""
+"""Lets screen readers speak the lines that change."""
+_FAIR = 10
+_LIMITS = (1, _FAIR, 100)
+_PROMISES = (
+    "a strong promise",
+    "a fair promise",
+    "a weak promise",
+    "too large to promise anything by itself",
+)
+
+
+def found_line(n_faces: int, notes: Sequence[str]) -> str:
+    """Say how many faces were found and what was changed in reading."""
+    found = "1 face found" if n_faces == 1 else f"{n_faces} faces found, each gets its own noise"
+    return ". ".join([found, *(f"In reading your photo: {note}" for note in notes)]) + "."
+
+
+def privacy_line(variant: Variant) -> str:
+    """Say what a variant guarantees, in plain words."""
+    head = f"**Strength {variant.strength:.2f}**"
+    if not variant.protected:
+        return f"{head} · **Not anonymous:** {variant.privacy.reason or 'the face is kept'}."
+    each = " for each face" if variant.n_faces > 1 else ""
+    return f"{head} · {_guarantee(variant.privacy, each)}"
+
+
+def total_line(total: PrivacyStatement, n_downloads: int) -> str:
+    """Say what everything downloaded in this visit guarantees together."""
+    if n_downloads == 1:
+        return "Downloaded 1 picture."
+    together = _guarantee(total, "")
+    return f"Downloaded {n_downloads} pictures. Together, if they show the same person: {together}"
+
+
+def reveal_line(variants: Sequence[Variant], best: int) -> str:
+    """Say which strengths stood behind the letters."""
+    parts = [f"{letter} {v.strength:.1f}" for letter, v in zip(LETTERS, variants, strict=True)]
+    return (
+        f"You chose **{LETTERS[best]}: strength {variants[best].strength:.1f}**. The dial is set "
+        f"to it. All four: {', '.join(parts)}."
+    )
+
+
+def saved_line(n_rows: int, recovery_code: str | None) -> str:
+    """Say whether answers were kept, and once how to delete them."""
+    if not n_rows:
+        return "Nothing was stored."
+    if recovery_code is None:
+        return "**Saved.**"
+    return f"**Saved.** Your code to delete your answers, shown only now: `{recovery_code}`"
+
+
+def measured_line(curve: StrengthCurve | None, variant: Variant) -> str:
+    """Say how often variants of this noise were still recognised when the model was measured."""
+    sigmas, verified = ((curve.measured if curve else {}).get(k) for k in ("sigmas", "verified"))
+    if not isinstance(sigmas, list) or not isinstance(verified, list) or not variant.sigma:
+        return ""
+    nearest = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - variant.sigma))
+    return f" In our tests {verified[1 + nearest]:.0%} were still recognised as the original."
+
+
+def _guarantee(privacy: PrivacyStatement, each: str) -> str:
+    epsilon = privacy.epsilon
+    if epsilon is None:
+        return f"no guarantee: {privacy.reason}."
+    number = f"{epsilon:.2g}" if epsilon < _FAIR else f"{epsilon:,.0f}"
+    word = _PROMISES[sum(epsilon > limit for limit in _LIMITS)]
+    return f"privacy loss ε = {number}{each}, the smaller the better: {word}."
