@@ -39,7 +39,7 @@ from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
 from privacy_core.privacy import NOT_COVERED
 from privacy_core.schema import RGB, AttributePolicy, StrengthCurve, Variant
-from visit import DEFAULT_STRENGTH, RatingDesk, Visit, reduced, tile
+from visit import DEFAULT_STRENGTH, OpenPhotos, RatingDesk, Visit, reduced, tile
 from wording import (
     ABOUT,
     ANNOUNCE,
@@ -137,6 +137,7 @@ class Handlers:
         self._examples = tuple(examples)
         self._cache = cache
         self._curve = curve
+        self._open_photos = OpenPhotos()
         self._source_type: DigitalSourceType = anonymizer.backend.digital_source_type
         self._mark = _xmp_packet(self._source_type)
 
@@ -191,10 +192,8 @@ class Handlers:
     def ask(self, request: gr.Request, visit: Visit | None) -> tuple[Any, ...]:
         """Start a page of blinded variants."""
         visit = visit or Visit()
-        token = self._desk.ask(visit, session=_session(request))
+        token, variants = self._desk.ask(visit, session=_session(request))
         box = visit.photo().faces[0].box
-        question = visit.question
-        variants = () if question is None else question.variants
         tiles = [self._preview(tile(v.image, box)) for v in variants]
         return (
             *tiles,
@@ -248,7 +247,7 @@ class Handlers:
             *_shown(dial=True, page=False),
             "\n\n".join(lines),
             chosen.strength,
-            self._preview(chosen.image),
+            self._preview(visit.photo().variant(chosen.strength).image),
             self._line(chosen),
             "",
             visit,
@@ -281,6 +280,7 @@ class Handlers:
         visit = visit or Visit()
         progress(0.1, desc="Looking for faces")
         visit.open(self._anonymizer, read_photo(data), source=source)
+        self._open_photos.add(visit)
         progress(0.7, desc="Making a variant")
         opened = visit.photo()
         variant = opened.variant(DEFAULT_STRENGTH)

@@ -9,7 +9,9 @@ import dataclasses
 import json
 import math
 import secrets
+import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -69,7 +71,7 @@ class Question:
 
     Attributes:
         page: What is shown, in order.
-        variants: The same, as pictures.
+        variants: The same, without their pixels.
         asked_at: Seconds on the desk's timer.
         chosen_at: When a variant was first chosen, None before.
     """
@@ -141,8 +143,7 @@ class Visit:
         """
         path = json.dumps([self.photo_id, variant.policy.as_json()], sort_keys=True)
         before = self._weakest.get(path)
-        # Only the record is kept, never the picture.
-        bare = dataclasses.replace(variant, image=np.empty((0, 0, 3), np.uint8))
+        bare = _bare(variant)
         weakest = ladder_statement([v for v in (before, bare) if v is not None])
         self._weakest[path] = dataclasses.replace(bare, privacy=weakest)
         self.n_downloads += 1
@@ -153,12 +154,34 @@ class Visit:
         return total_statement([s.mu for s in statements if s.mu is not None], secret=True)
 
 
+class OpenPhotos:
+    """Bounds memory: of more photos than `limit`, the one opened first is dropped.
+
+    Holds visits weakly, so that none outlives its tab here.
+    """
+
+    def __init__(self, *, limit: int = 12) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._visits: list[weakref.ref[Visit]] = []
+
+    def add(self, visit: Visit) -> None:
+        """Count a visit that has just opened a photo."""
+        with self._lock:
+            alive = [v for v in (ref() for ref in self._visits) if v is not None]
+            others = [v for v in alive if v is not visit and v.opened is not None]
+            n_over = max(0, len(others) + 1 - self._limit)
+            for oldest in others[:n_over]:
+                oldest.forget_photo()
+            self._visits = [weakref.ref(v) for v in (*others[n_over:], visit)]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of an answered page.
 
     Attributes:
-        variants: As shown, in order, now with their strengths.
+        variants: As shown, in order, without their pixels.
         best: Position of the chosen one.
         n_saved: Rows kept; 0 without consent.
         recovery_code: The first time answers are kept, None otherwise.
@@ -196,8 +219,8 @@ class RatingDesk:
         self._timer = timer
         self._chooser = chooser or secrets.SystemRandom()
 
-    def ask(self, visit: Visit, *, session: str) -> str:
-        """Put a new page of blinded variants into the visit and return its token."""
+    def ask(self, visit: Visit, *, session: str) -> tuple[str, tuple[Variant, ...]]:
+        """Put a new page into the visit and return its token and its variants, in order."""
         strengths = list(self._chooser.choice(_SETS))
         self._chooser.shuffle(strengths)
         variants = tuple(visit.photo().ladder(strengths))
@@ -213,8 +236,8 @@ class RatingDesk:
             policy=_POLICY,
             propensity=1 / len(_SETS),
         )
-        visit.question = Question(page, variants, self._timer())
-        return issue_page(self._keys, page)
+        visit.question = Question(page, tuple(map(_bare, variants)), self._timer())
+        return issue_page(self._keys, page), variants
 
     def note_choice(self, visit: Visit) -> None:
         """Stop the clock of the first question, once."""
@@ -306,7 +329,7 @@ def working_photo(photo: Photo) -> Photo:
         return photo
     small = photo_from_pixels(reduced(photo.pixels, WORKING_SIDE))
     note = f"reduced to {small.pixels.shape[1]} × {small.pixels.shape[0]} pixels"
-    return Photo(small.pixels, is_grey=photo.is_grey, notes=(*photo.notes, note))
+    return Photo(small.pixels, (*photo.notes, note))
 
 
 def reduced(pixels: RGB, longest_side: int) -> RGB:
@@ -328,6 +351,11 @@ def tile(pixels: RGB, box: Sequence[float]) -> RGB:
     y = int(np.clip(round((top + bottom - side) / 2), 0, height - side))
     square = Image.fromarray(np.ascontiguousarray(pixels[y : y + side, x : x + side]))
     return np.asarray(square.resize((_TILE, _TILE), Image.Resampling.BICUBIC))
+
+
+def _bare(variant: Variant) -> Variant:
+    """Return the record without the picture: what is remembered longer than shown."""
+    return dataclasses.replace(variant, image=np.empty((0, 0, 3), np.uint8))
 
 
 def _milliseconds(seconds: float) -> int:

@@ -52,12 +52,10 @@ class Photo:
 
     Attributes:
         pixels: (height, width, 3) uint8, sRGB, upright, read-only.
-        is_grey: The original had no colour, so anonymized faces are written without colour.
         notes: What was changed in reading, in words ("first frame of 12", "flattened on white").
     """
 
     pixels: RGB = field(repr=False)
-    is_grey: bool = False
     notes: tuple[str, ...] = ()
 
 

@@ -341,7 +341,7 @@ def test_skipping_leaves_no_page_to_answer(visitor, portrait):
 def test_an_answer_that_cannot_be_kept_is_not_called_saved_and_can_be_given_again(
     desk, opened, monkeypatch
 ):
-    token = desk.ask(opened, session="tab")
+    token, _ = desk.ask(opened, session="tab")
     given = {"token": token, "session": "tab", "best": 0, "just_right": 2, "has_consent": True}
 
     def fail(*_):
@@ -362,7 +362,7 @@ def test_response_times_run_from_the_page_to_the_first_choice_and_from_there(tmp
     keys = Keys({1: bytes(range(32))}, is_generated=False, notice="")
     with RatingStore(tmp_path / "ratings.sqlite3") as store:
         desk = RatingDesk(store=store, keys=keys, timer=lambda: next(ticks))
-        token = desk.ask(opened, session="tab")
+        token, _ = desk.ask(opened, session="tab")
         desk.note_choice(opened)
         desk.note_choice(opened)  # Choosing again moves no clock.
         desk.answer(opened, token=token, session="tab", best=1, just_right=0, has_consent=True)
@@ -462,6 +462,22 @@ def test_two_visitors_with_one_photo_get_different_noise(running, visitor, portr
     other = Visitor(running)
     first, second = (v.fetch(v.open(portrait)[5]).content for v in (visitor, other))
     assert first != second
+
+
+def test_of_too_many_photos_the_first_is_dropped(anonymizer, astronaut):
+    shelf, photo = visits.OpenPhotos(limit=2), photo_from_pixels(astronaut)
+    first, second, third = Visit(), Visit(), Visit()
+    for one in (first, second, first, third):
+        one.open(anonymizer, photo, source="own_photo")
+        shelf.add(one)
+    assert second.opened is None
+    assert first.opened is not None
+    assert third.opened is not None
+
+
+def test_what_is_remembered_of_a_page_holds_no_pixels(desk, opened):
+    desk.ask(opened, session="tab")
+    assert all(variant.image.size == 0 for variant in opened.question.variants)
 
 
 def svg():

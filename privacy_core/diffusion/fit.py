@@ -42,12 +42,14 @@ class FitConfig:
         code: Linear code.
         training: Denoiser training.
         width, depth: Size of the denoiser.
+        margin: Template pixels to show around the template, for codes of the whole head.
     """
 
     code: CodeFitConfig = field(default_factory=CodeFitConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     width: int = 1024
     depth: int = 8
+    margin: float = 0.0
 
 
 def fit_model(
@@ -80,7 +82,9 @@ def fit_model(
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     _check_settings(work, config)
-    prepared = prepare_faces(rows, n_rows, work, detector=detector, report=report)
+    prepared = prepare_faces(
+        rows, n_rows, work, detector=detector, report=report, margin=config.margin
+    )
     if prepared.counts["rows"] != n_rows:
         raise InvalidArgumentError(
             f"`out` must be new or hold a run on the same data, got one on "

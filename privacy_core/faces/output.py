@@ -6,7 +6,7 @@ import contextlib
 import io
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, PngImagePlugin
@@ -14,12 +14,12 @@ from PIL import Image, PngImagePlugin
 from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.schema import RGB
 
-DigitalSourceType = Literal["compositeWithTrainedAlgorithmicMedia", "algorithmicallyEnhanced"]
-"""IPTC terms: a photo edited with a generative model; a photo changed by a plain algorithm."""
-DIGITAL_SOURCE_TYPES: tuple[DigitalSourceType, ...] = (
-    "compositeWithTrainedAlgorithmicMedia",
-    "algorithmicallyEnhanced",
-)
+DigitalSourceType = Literal[
+    "compositeWithTrainedAlgorithmicMedia", "algorithmicallyEnhanced", "trainedAlgorithmicMedia"
+]
+"""IPTC terms: a photo edited with a generative model; a photo changed by a plain algorithm; a
+picture made by a generative model alone."""
+DIGITAL_SOURCE_TYPES: tuple[DigitalSourceType, ...] = get_args(DigitalSourceType)
 VOCABULARY = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _COMPRESSION = 4
 _PACKET = (

@@ -42,7 +42,7 @@ class PreparedPhoto:
     Attributes:
         filled: (height, width, 3) uint8, read-only: the photo with all of M replaced by a fill.
         regions: One per face, in the order given to `prepare`.
-        is_grey: Pasted faces lose their colour.
+        is_grey: What is outside M has no colour, so pasted faces lose theirs.
     """
 
     filled: RGB = field(repr=False)
@@ -170,10 +170,10 @@ def prepare(photo: Photo, faces: Sequence[Face]) -> PreparedPhoto:
     """
     regions = regions_of(faces, photo.pixels.shape[:2])
     filled = blank(photo.pixels, regions)
-    if photo.is_grey:
-        filled[..., 1] = filled[..., 2] = filled[..., 0]
     filled.setflags(write=False)
-    return PreparedPhoto(filled, regions, photo.is_grey, photo.pixels)
+    # Judged without the pixels in M: whatever stood there must not colour the new face.
+    is_grey = bool((filled == filled[..., :1]).all())
+    return PreparedPhoto(filled, regions, is_grey, photo.pixels)
 
 
 def _check_picture(picture: RGB) -> None:

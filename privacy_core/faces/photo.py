@@ -184,7 +184,7 @@ def _to_photo(image: Image.Image, notes: list[str]) -> Photo:
         # A colour profile may leave the three channels a level apart.
         pixels[..., 0] = pixels[..., 2] = pixels[..., 1]
     pixels.setflags(write=False)
-    return Photo(pixels, is_grey=is_grey or _has_no_colour(pixels), notes=tuple(notes))
+    return Photo(pixels, tuple(notes))
 
 
 def _eight_bits(image: Image.Image, notes: list[str]) -> Image.Image:
@@ -224,11 +224,6 @@ def _to_srgb(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Imag
         return image
     notes.append("colours converted to sRGB")
     return converted if converted is not None else image
-
-
-def _has_no_colour(pixels: RGB) -> bool:
-    red, green, blue = pixels[..., 0], pixels[..., 1], pixels[..., 2]
-    return bool((red == green).all() and (green == blue).all())
 
 
 def _too_large(shown: str, n_pixels: int) -> PhotoError:

@@ -14,7 +14,7 @@ from privacy_core.faces.photo import read_photo
 
 MARKERS = [b"PLANTED-EXIF", b"PLANTED-GPS", b"PLANTED-XMP", b"PLANTED-TEXT", b"PLANTED-ICC"]
 THUMBNAIL = b"\xff\xd8PLANTED-THUMBNAIL\xff\xd9"
-DIFFUSION, PLAIN = DIGITAL_SOURCE_TYPES
+DIFFUSION, PLAIN, _ = DIGITAL_SOURCE_TYPES
 
 
 def chunks(data):

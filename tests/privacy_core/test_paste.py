@@ -186,9 +186,20 @@ def test_a_photo_that_is_all_face_is_filled_with_plain_grey():
 
 def test_grey_photos_get_grey_faces():
     grey = np.repeat(noise((160, 200, 1)), 3, 2)
-    prepared = prepare(Photo(grey, is_grey=True), [face_at(100, 80, 0.8)])
+    prepared = prepare(Photo(grey), [face_at(100, 80, 0.8)])
     pasted = prepared.paste({0: noise((128, 128, 3))})
     assert (pasted == pasted[..., :1]).all()
+
+
+def test_whether_a_photo_is_grey_is_not_judged_by_the_face():
+    grey = np.repeat(noise((160, 200, 1)), 3, 2)
+    coloured = grey.copy()
+    coloured[78:82, 98:102] = (200, 30, 30)
+    pasted = [
+        prepare(Photo(pixels), [face_at(100, 80, 0.8)]).paste({0: noise((128, 128, 3))})
+        for pixels in (grey, coloured)
+    ]
+    assert np.array_equal(*pasted)
 
 
 def test_each_of_several_faces_gets_its_own_picture():

@@ -76,7 +76,7 @@ def test_attributes_have_two_values_each():
 def test_records_cannot_be_changed():
     photo = Photo(np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(dataclasses.FrozenInstanceError):
-        photo.is_grey = True
+        photo.notes = ()
 
 
 CURVE = StrengthCurve((0.0, 0.5, 1.0), (0.1, 1.0, 10.0))
