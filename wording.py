@@ -64,6 +64,7 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .picture label span:has(svg), .picture .icon-button-wrapper { display: none; }
 :focus-visible { outline: 3px solid #4f46e5 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #a5b4fc !important; }
+[data-testid="status-tracker"]:has(.error) { display: none; }
 .quiet { opacity: .85; }
 @media (max-width: 480px) { #just-right .wrap { flex-direction: column; } }
 @media (prefers-reduced-motion: reduce) {

@@ -26,8 +26,8 @@ from tests.privacy_core.tiny import CURVE, write_tiny_model
 from visit import RatingDesk, Visit, tile, working_photo
 from wording import JUST_RIGHT, LETTERS, found_line, measured_line, privacy_line, total_line
 
-# Gradio sets a pandas option that the pinned pandas calls outdated.
-pytestmark = pytest.mark.filterwarnings("ignore:.*no_silent_downcasting")
+# Gradio counts its events with pandas calls that the pinned pandas calls outdated.
+pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
 
 JUST_FINE = JUST_RIGHT[2]
 PLANTED = b"planted-9f3a71"

@@ -29,6 +29,7 @@ from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.detect import FaceDetector
 from privacy_core.schema import ATTRIBUTES
 
+_SHARE_POWER = 0.75
 FIT = (0, 56)
 VALIDATION = (57, 59)
 """Splits (sha256(identity) mod 100) that the weights and the early stopping may see."""
@@ -177,8 +178,8 @@ def _new_denoiser(code: LinearCode, config: FitConfig) -> CodeDenoiser:
 
 
 def _pixel_weight(code: LinearCode) -> Tensor:
-    """Return (K,) root of the pixel variance that each coordinate stands for, mean one."""
-    share = ((code.inverse_metric**2).sum(0) * code.sd**2).sqrt()
+    """Return (K,) the pixel variance that each coordinate stands for, to the power ¾, mean one."""
+    share = ((code.inverse_metric**2).sum(0) * code.sd**2) ** _SHARE_POWER
     return share / share.mean()
 
 

@@ -169,16 +169,25 @@ def _fit_metric(
     if not code.sizes.whole_frame:
         labels = _labels(faces, code.sizes.groups)
         metric = _attribute_rotation(scores @ metric.T, labels) @ metric
-    rms = (scores @ metric.T).var(0).mean().sqrt()
-    metric = metric / rms
-    # One more rotation, among the coordinates of no attribute, makes them uncorrelated, so that
-    # the denoiser's preconditioning per coordinate fits.
-    first = sum(code.sizes.groups.values())
-    rest = (scores @ metric.T)[:, first:]
-    axes = torch.linalg.eigh(torch.cov(rest.T).double()).eigenvectors.flip(1).float()
-    metric = torch.cat([metric[:first], axes.T @ metric[first:]])
+    metric = _decorrelated(metric, scores, sum(code.sizes.groups.values()))
+    metric = metric / (scores @ metric.T).var(0).mean().sqrt()
     code.metric.copy_(metric)
     code.inverse_metric.copy_(torch.linalg.inv(metric.double()).float())
+
+
+def _decorrelated(metric: Tensor, scores: Tensor, first: int) -> Tensor:
+    """Take out of the other coordinates what the first ones say of them, then turn to their axes.
+
+    Each attribute coordinate then stands for its attribute's whole pattern (a small error in it
+    stays small in pixels), nothing linear of it is left elsewhere, and the denoiser's
+    preconditioning per coordinate fits.
+    """
+    covariance = torch.cov((scores @ metric.T).double().T)
+    ridge = 1e-6 * covariance.trace() / len(covariance) * torch.eye(first)
+    slope = covariance[first:, :first] @ torch.linalg.inv(covariance[:first, :first] + ridge)
+    rest = metric[first:] - slope.float() @ metric[:first]
+    axes = torch.linalg.eigh(torch.cov((scores @ rest.T).double().T)).eigenvectors.flip(1)
+    return torch.cat([metric[:first], axes.T.float() @ rest])
 
 
 def _identity_metric(scores: Tensor, identity: Tensor, *, gain: float, ridge: float) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
-from privacy_core.diffusion.sampler import RHO, SIGMA_MIN, karras_sigmas, sample
+from privacy_core.diffusion.sampler import SIGMA_MIN, karras_sigmas, sample
 from privacy_core.diffusion.training import SIGMA_MAX
 from tests.privacy_core.tiny import GROUPS, tiny_code, tiny_denoiser
 
@@ -31,7 +31,14 @@ def tokens(n):
 def plain(denoiser, y, sigma, n_steps=16, *, factors=None, context=None):
     factors = torch.ones(len(y), K) if factors is None else factors
     return sample(
-        denoiser, y, sigma, factors, context=context, attributes=tokens(len(y)), n_steps=n_steps
+        denoiser,
+        y,
+        sigma,
+        factors,
+        context=context,
+        attributes=tokens(len(y)),
+        n_steps=n_steps,
+        caution=1.0,
     )
 
 
@@ -51,8 +58,8 @@ def test_the_schedule_is_equation_5_of_karras_and_ends_at_zero():
     sigmas = karras_sigmas(20.0, 16)
     assert len(sigmas) == 17
     for i, value in enumerate(sigmas[:-1].tolist()):
-        root = 20 ** (1 / RHO) + i / 15 * (SIGMA_MIN ** (1 / RHO) - 20 ** (1 / RHO))
-        assert value == pytest.approx(root**RHO, rel=1e-9)
+        root = 20 ** (1 / 7) + i / 15 * (0.005 ** (1 / 7) - 20 ** (1 / 7))
+        assert value == pytest.approx(root**7, rel=1e-9)
     assert sigmas[0] == pytest.approx(20)
     assert sigmas[-2] == pytest.approx(SIGMA_MIN)
     assert sigmas[-1] == 0
@@ -171,3 +178,11 @@ def test_a_denoiser_without_groups_samples_too():
     assert torch.allclose(
         end, closed_form(2 * normals(2), torch.tensor(2.0), denoiser.sd), rtol=0.03
     )
+
+
+def test_caution_trusts_the_noisy_code_less(gaussian):
+    y, sigma = normals(64), torch.full((64,), 1.0)
+    arguments = {"context": None, "attributes": tokens(64)}
+    exact = plain(gaussian, y, sigma)
+    cautious = sample(gaussian, y, sigma, torch.ones(64, K), **arguments)
+    assert (cautious.std(0) < exact.std(0)).all()

@@ -274,7 +274,9 @@ def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path):
 
 def test_training_stops_when_validation_no_longer_improves(tmp_path):
     # A rate that wrecks the weights at once: no later validation is better than the first.
-    config = replace(CONFIG, n_faces=10**6, learning_rate=3.0, warmup_steps=1, patience=3, ema=0.5)
+    config = replace(
+        CONFIG, n_faces=128 * 60, learning_rate=3.0, warmup_steps=1, patience=3, ema=0.5
+    )
     run = trainer(tmp_path, config=config)
     run.run(report=quiet)
     best_at = run.best[1]
