@@ -46,6 +46,7 @@ from wording import (
     CONSENT_LABEL,
     CONSENT_TEXT,
     CSS,
+    EXAMPLES_LINE,
     INTRO,
     JUST_RIGHT,
     LETTERS,
@@ -401,11 +402,14 @@ class _Start:
             )
             # As it would decode the file itself, and name its faults in no one's words.
             self.photo.preprocess = _path_of  # type: ignore[method-assign]
+            gr.Markdown(EXAMPLES_LINE, visible=bool(examples))
             self.gallery = gr.Gallery(
                 [(str(path), f"Example {i}") for i, path in enumerate(examples, 1)],
-                label="Or try one of these people, who do not exist",
+                label="Example photos",
+                show_label=False,
                 columns=6,
-                height="auto",
+                height=None,
+                elem_id="examples",
                 allow_preview=False,
                 interactive=False,
                 buttons=[],
@@ -505,7 +509,8 @@ def _wire_photo(
     # Not `input`, which a picture from the camera does not fire.
     reading = start.photo.change(handlers.open_upload, [start.photo, visit], opened, **_SLOW)
     # The file is gone whether it was a photo or not, so the field is emptied.
-    reading.then(lambda: None, None, start.photo, show_progress="hidden", **_QUICK)
+    for outcome in (reading.success, reading.failure):
+        outcome(lambda: None, None, start.photo, show_progress="hidden", **_QUICK)
     start.gallery.select(handlers.open_example, [visit], opened, **_SLOW)
     closed = [*groups, dial.original, dial.variant, dial.outcome, dial.total, visit]
     dial.other.click(handlers.close_photo, [visit], closed, **_QUICK)

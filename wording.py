@@ -50,6 +50,7 @@ NUMBER = f"""
 nothing, and each step doubles or triples the odds they can win. It is stated at δ = {DELTA:.5f}.
 It does not cover:
 """
+EXAMPLES_LINE = "Or try one of these people, who do not exist:"
 CSS = """
 .gradio-container, .gradio-container main, .gradio-container .main {
   width: 100%; max-width: 1080px !important; margin-inline: auto !important;
@@ -65,6 +66,12 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 :focus-visible { outline: 3px solid #4f46e5 !important; outline-offset: 2px; }
 .dark :focus-visible { outline-color: #a5b4fc !important; }
 [data-testid="status-tracker"]:has(.error) { display: none; }
+#examples, #examples .grid-wrap { min-height: 0; height: auto; max-height: none; }
+#examples .grid-container {
+  grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)) !important;
+  grid-template-rows: none !important; height: auto;
+}
+#examples .caption-label { display: none; }
 .quiet { opacity: .85; }
 @media (max-width: 480px) { #just-right .wrap { flex-direction: column; } }
 @media (prefers-reduced-motion: reduce) {

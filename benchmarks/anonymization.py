@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from development_faces import numbers, one_photo_per_person
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from tqdm import tqdm
 
+from benchmarks.development_faces import numbers, one_photo_per_person
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends import load_backend
 from privacy_core.calibrate import Measurement, measure_variants, verification_threshold

@@ -1,10 +1,11 @@
 """Make people who do not exist: several photos of each, for examples, tests and screenshots.
 
-A whole-head version of the embedded model (not shipped) draws subjects. A subject is a draw of the
-coordinates that tell people apart; each photo keeps those, nearly, and draws all others anew
-(between- and within-person covariance of codes). A photo that is nearer to a fitted face than 95 %
-of held-out faces are, or that the recogniser matches with one of its nearest fitted faces, is
-thrown away with its subject.
+A whole-head version of the embedded model (not shipped) draws heads: a subject is a draw of the
+coordinates that tell people apart, and each photo keeps those, nearly, and draws all others anew
+(between- and within-person covariance of codes). The embedded model then gives each subject one
+sharper face, drawn from pure noise, and puts it with a little noise into every photo. A head
+that singles out one fitted face more than 95 % of held-out faces do, or a photo that the recogniser
+matches with one of its head's nearest fitted faces, is thrown away with its subject.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from development_faces import folder
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from benchmarks.development_faces import folder
+from privacy_core.backends.embedded import MODEL_FOLDER
 from privacy_core.dataset import read_dataset
 from privacy_core.diffusion.denoiser import NULL
 from privacy_core.diffusion.fit import FIT, VALIDATION, FitConfig, fit_model
@@ -33,20 +35,25 @@ from privacy_core.diffusion.model import EmbeddedModel, load_model
 from privacy_core.diffusion.prepare import PreparedFaces, prepare_faces
 from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX, TrainingConfig
+from privacy_core.faces import default_detector, photo_from_pixels, prepare
+from privacy_core.faces.align import SIZE
 from privacy_core.faces.detect import HogDetector
 from privacy_core.faces.output import write_png
 from privacy_core.recognition import DlibRecogniser
-from privacy_core.schema import ATTRIBUTES
+from privacy_core.schema import ATTRIBUTES, RGB
 
 MARGIN = 20
 IDENTITY_NOISE = 0.25
 """Noise on the identity coordinates of each photo: how alike two photos of one subject are."""
+FACE_NOISE = 0.3
+"""Noise on the face's own code in each photo."""
+CAUTION = 1.5
+"""Heads are drawn more cautiously than faces: their backgrounds are beyond a linear code."""
 SIDE = 256
 SAME_PERSON = 0.55
+LETTERS = "abcdefgh"
 CONFIG = FitConfig(
-    code=CodeFitConfig(
-        n_components=384, n_context=4, gain=0.5, copies=1, identity_width=64
-    ),
+    code=CodeFitConfig(n_components=384, n_context=4, gain=0.5, copies=1, identity_width=64),
     training=TrainingConfig(n_faces=1_500_000, independent_groups=True, context_drop=1.0),
     width=768,
     margin=MARGIN,
@@ -74,14 +81,20 @@ def draw(
     def solve(y: Tensor, factors: Tensor, tokens: Tensor) -> Tensor:
         sigma = torch.full((len(y),), SIGMA_MAX)
         return sample(
-            model.denoiser, y, sigma, factors.expand(len(y), k), context=None, attributes=tokens
+            model.denoiser,
+            y,
+            sigma,
+            factors.expand(len(y), k),
+            context=None,
+            attributes=tokens,
+            caution=CAUTION,
         )
 
     def noise(n: int) -> Tensor:
         return SIGMA_MAX * torch.randn(n, k, generator=generator)
 
-    subjects = solve(noise(n_subjects), torch.ones(k), tokens)
-    subjects[:, width:] = 0
+    own = torch.arange(k) < width
+    subjects = torch.where(own, solve(noise(n_subjects), torch.ones(k), tokens), 0.0)
     factors = torch.ones(k)
     factors[:width] = SIGMA_MAX / IDENTITY_NOISE
     each = subjects.repeat_interleave(n_photos, 0)
@@ -90,32 +103,116 @@ def draw(
     return codes.reshape(n_subjects, n_photos, k), gender
 
 
-def nearest(codes: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Return distance and index of the nearest of `others`, per code."""
-    distances = torch.cdist(codes.float(), others.float())
-    values, indices = distances.min(1)
-    return values, indices
+def nearness(codes: Tensor, others: Tensor) -> Tensor:
+    """Return the distance to the nearest of `others` over that to the 50th nearest, per code.
+
+    A copy of one face stands out by a small ratio; a face that is merely plain, and so near to
+    everyone, does not.
+    """
+    distances = torch.cdist(codes.float(), others.float()).topk(50, largest=False).values
+    return distances[:, 0] / distances[:, -1]
 
 
 def matches(
-    model: EmbeddedModel, codes: Tensor, prepared: PreparedFaces, fitted: Tensor, rows: Any
-) -> NDArray[np.bool_]:
-    """Say per code whether the recogniser takes it for one of its 20 nearest fitted faces."""
+    codes: Tensor,
+    photos: list[RGB],
+    prepared: PreparedFaces,
+    fitted: Tensor,
+    rows: NDArray[np.int64],
+) -> bool:
+    """Say whether the recogniser takes a photo for one of its head's 20 nearest fitted faces."""
     recogniser = DlibRecogniser()
-    pictures = model.code.decode(codes).numpy()
     closest = torch.cdist(codes.float(), fitted.float()).topk(20, largest=False).indices.numpy()
+    margin = round(MARGIN * SIDE / (SIZE + 2 * MARGIN))
 
-    def embed(frame: NDArray[np.uint8]) -> NDArray[np.float64]:
-        middle = Image.fromarray(frame).resize((168 * 2, 168 * 2), Image.Resampling.BICUBIC)
-        inner = middle.crop((2 * MARGIN, 2 * MARGIN, 2 * (168 - MARGIN), 2 * (168 - MARGIN)))
-        return recogniser.embed_frame(np.asarray(inner))
+    def embed(picture: RGB) -> NDArray[np.float64]:
+        return recogniser.embed_frame(picture[margin:-margin, margin:-margin])
 
-    found = []
-    for picture, near in zip(pictures, closest, strict=True):
-        own = embed(picture)
-        others = [embed(np.asarray(prepared.faces.frames[rows[i]])) for i in near]
-        found.append(min(recogniser.distance(own, other) for other in others) < SAME_PERSON)
-    return np.array(found)
+    for photo, near in zip(photos, closest, strict=True):
+        own = embed(photo)
+        others = enlarged(np.stack([prepared.faces.frames[rows[i]] for i in near]))
+        if min(recogniser.distance(own, embed(other)) for other in others) < SAME_PERSON:
+            return True
+    return False
+
+
+def whole_heads(folder_of_model: Path) -> tuple[EmbeddedModel, PreparedFaces]:
+    """Return the whole-head model and its aligned faces, fitted unless they are there."""
+    rows = list(usable_rows(folder()))
+    detector = HogDetector(longest_side=168, smallest_face=80)
+    bar = tqdm(file=sys.stderr)
+
+    def report(stage: str, done: int, total: int) -> None:
+        bar.set_description(f"{stage} {done}/{total}")
+
+    if not (folder_of_model / "model_index.json").is_file():
+        fit_model(
+            rows,
+            len(rows),
+            folder_of_model,
+            config=CONFIG,
+            detector=detector,
+            report=report,
+            talk=bar.write,
+        )
+    work = folder_of_model / "work"
+    prepared = prepare_faces(rows, len(rows), work, detector=detector, report=report, margin=MARGIN)
+    return load_model(folder_of_model, dtype=torch.float32), prepared
+
+
+def encoded(model: EmbeddedModel, prepared: PreparedFaces, index: NDArray[np.int64]) -> Tensor:
+    """Return the codes of the aligned faces at `index`."""
+    parts = np.array_split(index, max(1, len(index) // 512))
+    frames = prepared.faces.frames
+    return torch.cat([model.code.encode(torch.from_numpy(frames[part])) for part in parts])
+
+
+def with_face(
+    heads: list[RGB], gender: int, embedded: EmbeddedModel, generator: torch.Generator
+) -> list[RGB] | None:
+    """Give one subject's heads one face of the embedded model; None if a head shows no face."""
+    found = [default_detector().detect(head) for head in heads]
+    if not all(found):
+        return None
+    photos = [photo_from_pixels(head) for head in heads]
+    prepared = [prepare(photo, faces[:1]) for photo, faces in zip(photos, found, strict=True)]
+    if any(one.failures for one in prepared):
+        return None
+    contexts = torch.from_numpy(np.stack([one.context_pixels(0) for one in prepared]))
+    n, k = len(heads), embedded.code.sizes.n_components
+    tokens = torch.full((n, len(ATTRIBUTES)), NULL)
+    tokens[:, list(ATTRIBUTES).index("gender")] = gender
+
+    def solve(y: Tensor, sigma: float) -> Tensor:
+        rows = len(y)
+        return sample(
+            embedded.denoiser,
+            y,
+            torch.full((rows,), sigma),
+            torch.ones(rows, k),
+            context=embedded.code.context(contexts[:rows]),
+            attributes=tokens[:rows],
+        )
+
+    own = solve(SIGMA_MAX * torch.randn(1, k, generator=generator), SIGMA_MAX)
+    each = solve(own + FACE_NOISE * torch.randn(n, k, generator=generator), FACE_NOISE)
+    frames = embedded.code.decode(each).numpy()
+    return [one.paste({0: frame}) for one, frame in zip(prepared, frames, strict=True)]
+
+
+def enlarged(frames: NDArray[np.uint8]) -> list[RGB]:
+    """Return 256 px pictures of (n, 128, 128, 3) frames."""
+    size = (SIDE, SIDE)
+    return [np.asarray(Image.fromarray(f).resize(size, Image.Resampling.LANCZOS)) for f in frames]
+
+
+def write_people(out: Path, people: list[list[RGB]]) -> None:
+    """Write the photos of each person as person-NN-L.png."""
+    out.mkdir(parents=True, exist_ok=True)
+    for number, photos in enumerate(people, 1):
+        for letter, photo in zip(LETTERS, photos, strict=False):
+            path = out / f"person-{number:02d}-{letter}.png"
+            write_png(path, photo, digital_source_type="trainedAlgorithmicMedia")
 
 
 def main() -> None:
@@ -127,64 +224,43 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    rows = list(usable_rows(folder()))
-    bar = tqdm(file=sys.stderr)
-
-    def report(stage: str, done: int, total: int) -> None:
-        bar.set_description(f"{stage} {done}/{total}")
-
-    detector = HogDetector(longest_side=168, smallest_face=80)
-    if not (arguments.model / "model_index.json").is_file():
-        fit_model(
-            rows, len(rows), arguments.model, config=CONFIG, detector=detector,
-            report=report, talk=bar.write,
-        )  # fmt: skip
-    model = load_model(arguments.model, dtype=torch.float32)
-    work = arguments.model / "work"
-    prepared = prepare_faces(
-        rows, len(rows), work, detector=detector, report=report, margin=MARGIN
-    )
+    model, prepared = whole_heads(arguments.model)
     fit_index = prepared.between(*FIT)
-
-    def encode(index: NDArray[np.int64]) -> Tensor:
-        parts = np.array_split(index, max(1, len(index) // 512))
-        frames = prepared.faces.frames
-        return torch.cat([model.code.encode(torch.from_numpy(frames[part])) for part in parts])
-
-    fitted, held_out = encode(fit_index), encode(prepared.between(*VALIDATION))
-    limit = float(nearest(held_out, fitted)[0].quantile(0.05))
+    fitted = encoded(model, prepared, fit_index)
+    held_out = nearness(encoded(model, prepared, prepared.between(*VALIDATION)), fitted)
+    limit = float(held_out.quantile(0.05))
     generator = torch.Generator().manual_seed(arguments.seed)
     codes, gender = draw(model, 3 * arguments.subjects, arguments.photos, generator)
-    flat = codes.flatten(0, 1)
-    distance = nearest(flat, fitted)[0].reshape(codes.shape[:2])
-    fresh = (distance > limit).all(1)
+    ratio = nearness(codes.flatten(0, 1), fitted).reshape(codes.shape[:2])
+    fresh = (ratio > limit).all(1)
+    embedded = load_model(MODEL_FOLDER, dtype=torch.float32)
     chosen: list[int] = []
+    people: list[list[RGB]] = []
     for subject in torch.nonzero(fresh).flatten().tolist():
         if len(chosen) == arguments.subjects:
             break
-        if not matches(model, codes[subject], prepared, fitted, fit_index).any():
+        heads = enlarged(model.code.decode(codes[subject]).numpy())
+        photos = with_face(heads, int(gender[subject]), embedded, generator)
+        if photos and not matches(codes[subject], photos, prepared, fitted, fit_index):
             chosen.append(subject)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for number, subject in enumerate(chosen, 1):
-        for letter, frame in zip("abcdefgh", model.code.decode(codes[subject]).numpy()):
-            large = Image.fromarray(frame).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            path = arguments.out / f"person-{number:02d}-{letter}.png"
-            write_png(path, np.asarray(large), digital_source_type="trainedAlgorithmicMedia")
+            people.append(photos)
+    write_people(arguments.out, people)
     facts = {
         "subjects": len(chosen),
         "photos_of_each": arguments.photos,
         "seed": arguments.seed,
-        "gender_asked": [list(ATTRIBUTES["gender"])[int(gender[i])] for i in chosen],
-        "nearest_fitted_face": {
-            "drawn_median": float(distance[chosen].median()),
-            "drawn_smallest": float(distance[chosen].min()),
-            "held_out_median": float(nearest(held_out, fitted)[0].median()),
+        "gender_asked": [ATTRIBUTES["gender"][int(gender[i])] for i in chosen],
+        "distance_to_nearest_over_50th_nearest_fitted_face": {
+            "drawn_median": float(ratio[chosen].median()),
+            "drawn_smallest": float(ratio[chosen].min()),
+            "held_out_median": float(held_out.median()),
             "held_out_5th_percentile": limit,
-            "drawn_subjects_rejected_by_distance": int((~fresh).sum()),
+            "drawn_subjects_rejected": int((~fresh).sum()),
         },
-        "config": json.loads(json.dumps(replace(CONFIG), default=vars)),
+        "config": asdict(CONFIG),
     }
-    (arguments.out / "people.json").write_text(json.dumps(facts, indent=1) + "\n")
+    text = json.dumps(facts, indent=1) + "\n"
+    (arguments.out / "people.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

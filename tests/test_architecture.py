@@ -21,6 +21,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("privacy_core", "feedback")
+SHELL = ("app.py", "visit.py", "wording.py")
 TEXT = {"", ".cfg", ".csv", ".json", ".md", ".py", ".svg", ".toml", ".txt", ".yaml", ".yml"}
 
 
@@ -134,7 +135,7 @@ def test_importing_a_package_reads_no_weights_and_starts_nothing(imported, packa
 def test_only_the_app_imports_gradio():
     importers = [
         name_of(path)
-        for path in sources("app.py", "privacy_core", "feedback", "benchmarks")
+        for path in sources(*SHELL, "privacy_core", "feedback", "benchmarks")
         if any(name.split(".")[0] == "gradio" for name in imported_names(path))
     ]
     assert importers == ["app.py"]
@@ -142,7 +143,7 @@ def test_only_the_app_imports_gradio():
 
 def test_the_environment_is_read_in_main_only():
     readers = []
-    for path in sources("app.py", *PACKAGES):
+    for path in sources(*SHELL, *PACKAGES):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         inside_main = {
             id(node)
@@ -230,9 +231,9 @@ def test_what_the_application_imports_is_in_the_requirements_a_space_installs():
     distributions = {**packages_distributions(), "dlib": ["dlib-bin"]}
     installed = {re.sub(r"[-_.]+", "-", name).lower() for name in requirements("requirements.txt")}
     missing = {}
-    for path in sources("app.py", *PACKAGES):
+    for path in sources(*SHELL, *PACKAGES):
         for name in {dotted.split(".")[0] for dotted in imported_names(path)}:
-            if name in sys.stdlib_module_names or name in PACKAGES:
+            if name in sys.stdlib_module_names or name in {*PACKAGES, "visit", "wording"}:
                 continue
             owners = {re.sub(r"[-_.]+", "-", n).lower() for n in distributions.get(name, [])}
             if not owners & installed:

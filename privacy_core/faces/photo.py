@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from privacy_core.errors import InvalidArgumentError, PhotoError
-from privacy_core.schema import RGB, Photo
+from privacy_core.schema import Photo
 
 MAX_PIXELS = 50_000_000
 """Largest accepted photo, width times height, read from the header before decoding."""

@@ -1,10 +1,15 @@
-"""One running page and one headless Chromium per test, in the width that the test asks for."""
+"""One page running the shipped model, and one headless Chromium per test, in the width that the test asks for."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import sync_playwright
 
+from privacy_core.anonymize import Anonymizer
+from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.faces import default_detector
 from tests.page_server import start
 
 ARGUMENTS = (
@@ -26,7 +31,14 @@ def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "cache"))
-        running = start(folder)
+        backend = EmbeddedBackend.load()
+        examples = sorted((Path(__file__).parents[2] / "examples").glob("*-a.png"))[:6]
+        running = start(
+            folder,
+            anonymizer=Anonymizer(backend, default_detector()),
+            curve=backend.curve,
+            examples=examples,
+        )
         yield running
         running.page.close()
         running.store.close()

@@ -155,6 +155,8 @@ def test_a_webcam_picture_is_read_like_a_photo(running, open_tab, take):
     go(tab, running)
     tab.get_by_role("button", name="Capture from camera").click()
     tab.get_by_role("button", name="Click to Access Webcam").click()
+    # Before its first frame the camera has nothing to capture.
+    tab.wait_for_function("document.querySelector('#photo video')?.readyState >= 2")
     tab.get_by_role("button", name="capture photo").click()
     # The browser's test picture shows no face.
     tab.get_by_text("must show at least one face").wait_for()

@@ -120,6 +120,13 @@ def test_a_fit_gives_a_model_that_loads_and_is_not_calibrated(fitted):
     assert not (fitted[0] / "calibration.json").exists()
 
 
+def test_the_weights_saved_are_the_best_of_the_run(fitted):
+    best = torch.load(fitted[0] / "work" / "best.pt", weights_only=True)
+    saved = load_model(fitted[0], dtype=torch.float32).denoiser.state_dict()
+    for name, value in best.items():
+        assert torch.equal(saved[name], value.half().float())
+
+
 def test_the_facts_tell_settings_counts_and_losses(fitted):
     out, facts, said, stages = fitted
     assert json.loads((out / "fit.json").read_text()) == facts

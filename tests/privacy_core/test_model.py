@@ -138,6 +138,12 @@ def test_the_revision_ignores_how_the_settings_are_written(folder):
     assert load_model(folder).revision == before
 
 
+def test_groups_are_written_as_pairs_whose_order_no_writer_of_json_changes(folder):
+    for part in ("code", "denoiser"):
+        stored = json.loads((folder / part / "config.json").read_text())["groups"]
+        assert stored == [[name, width] for name, width in GROUPS.items()]
+
+
 def test_groups_written_as_a_dictionary_are_read_in_their_order(folder):
     before = load_model(folder).revision
     edit(folder / "code" / "config.json", groups=GROUPS)
