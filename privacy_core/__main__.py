@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(calibrate)
     calibrate.add_argument("--backend", default="embedded", metavar="NAME")
     calibrate.add_argument("--model", metavar="DIR", help="model folder (default: the shipped one)")
+    calibrate.add_argument("--faces", default=600, metavar="N", help="photos to measure at most")
     return parser
 
 
@@ -270,12 +271,13 @@ def _calibrate(options: argparse.Namespace, tools: _Tools) -> None:
         )
     rows = _rows(options)
     from privacy_core.backends.embedded import MODEL_FOLDER
-    from privacy_core.calibrate import calibrate_model, held_out
+    from privacy_core.calibrate import calibrate_model, held_out, spread
     from privacy_core.diffusion.model import load_model, save_curve
 
     folder = Path(options.model) if options.model else MODEL_FOLDER
     model = load_model(folder)
-    photos, people = held_out(rows, image_column=options.image_column)
+    n_faces = _whole(options.faces, "--faces", at_least=1)
+    photos, people = spread(*held_out(rows, image_column=options.image_column), n_faces)
     curve = calibrate_model(
         model,
         photos,

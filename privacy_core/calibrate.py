@@ -21,6 +21,7 @@ from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.diffusion.model import EmbeddedModel
 from privacy_core.diffusion.prepare import identity_of, pixel_digest, split_of
+from privacy_core.diffusion.sampler import CAUTION
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceError, PhotoError
 from privacy_core.faces.align import fit_alignment, warp_to_template
@@ -192,8 +193,8 @@ def fit_curve(
             f"step by step, got {verified[0]:.0%} without noise and anchors at σ = "
             f"{', '.join(f'{knot:.3g}' for knot in knots)}. Fit it longer or measure more rungs."
         )
-    # Never beyond the noise that the denoiser was trained on.
-    top = min(max(SIGMA_MAX / 2, 1.5 * knots[-1]), 1.25 * SIGMA_MAX)
+    # What the denoiser is told stays within the noise that it was trained on.
+    top = min(max(SIGMA_MAX / 2, 1.5 * knots[-1]), 1.25 * SIGMA_MAX / CAUTION)
     return StrengthCurve(
         (0.0, *(strength for strength, _ in ANCHORS), 1.0),
         (*knots, top),
@@ -260,6 +261,17 @@ def held_out(
     return photos, numbers
 
 
+def spread(photos: Sequence[Photo], people: Sequence[int], n: int) -> tuple[list[Photo], list[int]]:
+    """Return at most `n` photos, evenly spaced, of known people only where there are enough.
+
+    A picture of nobody known may show a person whose other pictures were fitted.
+    """
+    known = [i for i, person in enumerate(people) if person >= 0]
+    index = known if len(known) >= n else list(range(len(photos)))
+    chosen = [index[int(i)] for i in np.linspace(0, len(index) - 1, min(n, len(index)))]
+    return [photos[i] for i in chosen], [people[i] for i in chosen]
+
+
 def _in_split(split: int) -> bool:
     return CALIBRATION_SPLIT[0] <= split <= CALIBRATION_SPLIT[1]
 
@@ -271,7 +283,7 @@ def calibrate_model(
     *,
     detector: FaceDetector,
     recogniser: Recogniser,
-    n_rungs: int = 12,
+    n_rungs: int = 10,
     report: Callable[[str, int, int], None],
 ) -> StrengthCurve:
     """Measure a model on held-out people and return its strength curve.

@@ -1,4 +1,4 @@
-"""One page running the shipped model, and one headless Chromium per test, in the width that the test asks for."""
+"""One page running the shipped model, and one headless Chromium per test, of the width it asks."""
 
 from __future__ import annotations
 

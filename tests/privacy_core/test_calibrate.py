@@ -18,9 +18,11 @@ from privacy_core.calibrate import (
     fit_curve,
     held_out,
     measure_variants,
+    spread,
     verification_threshold,
 )
 from privacy_core.diffusion.prepare import pixel_digest, split_of
+from privacy_core.diffusion.sampler import CAUTION
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import fit_alignment, warp_to_template
@@ -171,7 +173,8 @@ def test_a_model_that_loses_everybody_at_once_is_refused(no_noise, rates):
 def test_the_top_of_the_curve_stays_within_the_trained_noise(shift):
     rates = np.concatenate([np.ones(shift), np.linspace(1, 0, 12 - shift)])
     curve = fit_curve(measurement(rates), SIGMAS, 0.5)
-    assert curve.sigmas[-2] < curve.sigmas[-1] <= 1.25 * SIGMA_MAX
+    assert curve.sigmas[-2] < curve.sigmas[-1]
+    assert CAUTION * curve.sigmas[-1] <= 1.25 * SIGMA_MAX * (1 + 1e-9)
     assert curve.sigmas[-1] >= SIGMA_MAX / 2
 
 
@@ -367,7 +370,7 @@ def test_calibration_reads_the_noise_it_measured_at(code, monkeypatch):
     assert curve.measured["recogniser"] == "code"
     assert curve.measured["n_faces"] == 300
     assert curve.measured["n_pairs"] == 300 * 299 // 2
-    assert len(curve.measured["sigmas"]) == 12
+    assert len(curve.measured["sigmas"]) == 10
     # Codes have deviation one, so two of them lie √(2 · 24) apart.
     assert curve.measured["typical_code_distance"] == pytest.approx(48**0.5, rel=0.1)
     shares = [
@@ -377,3 +380,11 @@ def test_calibration_reads_the_noise_it_measured_at(code, monkeypatch):
     assert 0.35 < shares[0] < 0.55
     assert shares[1] < 0.022
     assert curve.sigmas[2] < 10
+
+
+def test_the_photos_measured_are_spread_over_known_people_where_there_are_enough():
+    photos = [object() for _ in range(6)]
+    people = [-1, 0, 1, -1, 2, 3]
+    assert spread(photos, people, 2) == ([photos[1], photos[5]], [0, 3])
+    assert spread(photos, people, 5)[1] == [-1, 0, 1, -1, 3]
+    assert spread(photos, people, 50) == (photos, people)
