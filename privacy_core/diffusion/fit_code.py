@@ -51,7 +51,7 @@ class CodeFitConfig:
     n_context: int = 64
     gain: float = 1.0
     ridge: float = 0.02
-    clip_quantile: float = 0.99
+    clip_quantile: float = 0.95
     copies: int = 6
     identity_width: int = 0
     batch: int = 512

@@ -154,10 +154,10 @@ def test_deviations_are_stored_and_the_mean_variance_is_one(code, data):
     assert float(code.sd.square().mean()) == pytest.approx(1, rel=1e-3)
 
 
-def test_one_face_in_a_hundred_of_those_fitted_is_clipped(code, data):
+def test_one_face_in_twenty_of_those_fitted_is_clipped(code, data):
     norms = codes_of(code, data).norm(dim=1)
     radius = code.clip_radius(torch.ones(1, 8))
-    assert float((norms > radius * 1.0001).float().mean()) == pytest.approx(0.01, abs=0.005)
+    assert float((norms > radius * 1.0001).float().mean()) == pytest.approx(0.05, abs=0.01)
 
 
 def test_without_gain_all_directions_vary_alike_within_people(data):
