@@ -275,7 +275,7 @@ def _calibrate(options: argparse.Namespace, tools: _Tools) -> None:
     from privacy_core.diffusion.model import load_model, save_curve
 
     folder = Path(options.model) if options.model else MODEL_FOLDER
-    model = load_model(folder)
+    model = load_model(folder, with_curve=False)
     n_faces = _whole(options.faces, "--faces", at_least=1)
     photos, people = spread(*held_out(rows, image_column=options.image_column), n_faces)
     curve = calibrate_model(

@@ -5,7 +5,6 @@ The one place where face pixels become a release. After `y` is drawn nothing of 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -75,10 +74,14 @@ class EmbeddedBackend:
         factors = torch.stack([code.policy_factors(request.policy) for request in requests])
         radius = code.clip_radius(factors)
         pixels = torch.from_numpy(np.stack([request.pixels for request in requests]))
-        mapped = code.clip(factors * code.encode(pixels), radius)
+        codes = code.encode(pixels)
+        codes = torch.cat(
+            [code.without_hidden(c[None], r.policy) for c, r in zip(codes, requests, strict=True)]
+        )
         keys = [self._face_key(request.key, request.policy) for request in requests]
-        sigmas, y = self._noised(mapped, rungs, keys)
+        sigmas, y = self._noised(code.clip(factors * codes, radius), rungs, keys)
         # From here on nothing of the face is used but y.
+        y = y + factors * self._hidden_values(requests, rungs, keys)
         codes = self._generate(y, sigmas, factors, requests, keys)
         frames = code.decode(codes).numpy()
         finite = codes.isfinite().all(1).tolist()
@@ -97,8 +100,8 @@ class EmbeddedBackend:
         ]
 
     def _face_key(self, key: NoiseKey, policy: AttributePolicy) -> NoiseKey:
-        """One key per face, weights and policy: each pair of them is another code."""
-        return key.child(f"{self.revision} {json.dumps(policy.as_json(), sort_keys=True)}")
+        """One key per face, weights, kept and hidden attributes: together they are one code."""
+        return key.child(f"{self.revision} {sorted(policy.keep)} {sorted(policy.hide)}")
 
     def _noised(
         self, mapped: Tensor, rungs: list[int], keys: list[NoiseKey]
@@ -122,6 +125,20 @@ class EmbeddedBackend:
                 rows.append((code + torch.tensor(ladder.noise_at(rung - 1))).float())
         return sigmas, torch.stack(rows)
 
+    def _hidden_values(
+        self, requests: Sequence[FaceRequest], rungs: list[int], keys: list[NoiseKey]
+    ) -> Tensor:
+        """Return (n, K) what shows the drawn values of hidden attributes, read from no face.
+
+        Pure noise holds no code, hence no gap where a value is missing.
+        """
+        code = self.model.code
+        rows = [
+            code.hidden_values(request.policy, self._tokens(request.policy, key)) * (rung < _PURE)
+            for request, rung, key in zip(requests, rungs, keys, strict=True)
+        ]
+        return torch.stack(rows)
+
     def _generate(
         self,
         y: Tensor,
@@ -131,7 +148,7 @@ class EmbeddedBackend:
         keys: list[NoiseKey],
     ) -> Tensor:
         """Return (n, K) clean codes: y itself where σ is 0, else the end of the ODE."""
-        codes = torch.where(factors == 0, 0.0, y / factors)
+        codes = y / factors
         noisy = torch.tensor([sigma > 0 for sigma in sigmas])
         if bool(noisy.any()):
             context = torch.from_numpy(np.stack([request.context for request in requests]))

@@ -6,7 +6,7 @@ n faces, P = 3 × pixels of M, K components, G attribute coordinates (the first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from privacy_core.faces.align import SIZE, template_mask
-from privacy_core.schema import AttributePolicy
+from privacy_core.schema import ATTRIBUTES, AttributePolicy
 
 CONTEXT_SIZE = 32
 """Side of the small picture of the surroundings that the context codes."""
@@ -61,6 +61,7 @@ class LinearCode(nn.Module):
     sd: Tensor
     context_components: Tensor
     context_mean: Tensor
+    attribute_means: Tensor
 
     def __init__(self, sizes: CodeConfig) -> None:
         super().__init__()
@@ -75,6 +76,7 @@ class LinearCode(nn.Module):
         self.register_buffer("sd", torch.ones(k))
         self.register_buffer("context_components", torch.zeros(sizes.n_context, n_surroundings))
         self.register_buffer("context_mean", torch.zeros(n_surroundings))
+        self.register_buffer("attribute_means", torch.zeros(len(ATTRIBUTES), 2, k))
         self._basis: Tensor | None = None
 
     @cached_property
@@ -118,16 +120,45 @@ class LinearCode(nn.Module):
         return coded.clamp(-_CONTEXT_LIMIT, _CONTEXT_LIMIT)
 
     def policy_factors(self, policy: AttributePolicy) -> Tensor:
-        """Return the (K,) factors on the code's coordinates: keep up, hide zero, others one."""
+        """Return the (K,) factors on the code's coordinates: up where kept, else one."""
         factors = torch.ones(self.sizes.n_components)
         start = 0
         for name, width in self.sizes.groups.items():
             if name in policy.keep:
                 factors[start : start + width] = KEEP_FACTOR
-            elif name in policy.hide:
-                factors[start : start + width] = 0.0
             start += width
         return factors
+
+    def without_hidden(self, codes: Tensor, policy: AttributePolicy) -> Tensor:
+        """Return (n, K) codes less the directions in which hidden attributes' means differ.
+
+        With equal class means no linear reader of the code beats a constant guess (Belrose et al.
+        2023); others may. A projection: no code gets longer.
+        """
+        span = self._hidden_span(policy)
+        return codes - codes @ span @ span.T
+
+    def hidden_values(self, policy: AttributePolicy, tokens: Sequence[int]) -> Tensor:
+        """Return the (K,) part of a code that shows hidden attributes with the given values.
+
+        Args:
+            policy: Names the hidden attributes.
+            tokens: (5,) values 0 or 1 of the hidden attributes; others are not read.
+        """
+        span = self._hidden_span(policy)
+        means = torch.zeros(self.sizes.n_components)
+        for name, token, pair in zip(ATTRIBUTES, tokens, self.attribute_means, strict=True):
+            if name in policy.hide:
+                means = means + pair[token]
+        return span @ (span.T @ means)
+
+    def _hidden_span(self, policy: AttributePolicy) -> Tensor:
+        """Return (K, h) orthonormal columns; attributes that had no labels have no direction."""
+        hidden = torch.tensor([name in policy.hide for name in ATTRIBUTES])
+        differences = (self.attribute_means[:, 1] - self.attribute_means[:, 0])[hidden]
+        differences = differences[differences.norm(dim=1) > 0]
+        span: Tensor = torch.linalg.qr(differences.T).Q
+        return span
 
     def clip_radius(self, factors: Tensor) -> Tensor:
         """Return C, (n,), for (n, K) factors: of weights and policy, never of a photo."""

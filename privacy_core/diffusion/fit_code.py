@@ -102,6 +102,9 @@ def fit_code(faces: AlignedFaces, *, config: CodeFitConfig, report: Report) -> L
     _fit_metric(code, scores, faces, config)
     codes = scores @ code.metric.T
     code.sd.copy_(codes.std(0))
+    for place, column in enumerate(torch.from_numpy(faces.attributes.T)):
+        if bool((column == 0).any() and (column == 1).any()):
+            code.attribute_means[place] = torch.stack([codes[column == v].mean(0) for v in (0, 1)])
     rms = math.sqrt(float((code.sd**2).sum()))
     ratio = float(codes.norm(dim=1).quantile(config.clip_quantile)) / rms
     code.sizes = replace(sizes, clip_ratio=ratio)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from privacy_core.diffusion.denoiser import CodeDenoiser
-from privacy_core.diffusion.training import SIGMA_MAX
 
 SIGMA_MIN = 0.005
 """Where the integration ends; the last step goes from here to zero."""
@@ -47,7 +46,7 @@ def sample(
         denoiser: D(y; σ, context, attributes).
         y: (n, K) mapped noisy codes, factors ∘ c + σ n.
         sigma: (n,) noise level of each row, positive; rows may differ.
-        factors: (n, K) each row's policy factors, 0 where hidden.
+        factors: (n, K) each row's policy factors, positive.
         context: (n, n_context), rows of NaN or None where unknown.
         attributes: (n, 5) tokens.
         n_steps: Steps of Heun's method; each but the last calls the denoiser twice.
@@ -56,10 +55,8 @@ def sample(
     Returns:
         (n, K) codes in the unmapped space, ready to decode.
     """
-    # A hidden coordinate of y is pure noise; it is read as noise of the top level around nothing.
-    scale = torch.where(factors == 0, SIGMA_MAX / sigma[:, None], 1 / factors)
-    group_scale = _first_of_groups(denoiser.sizes.groups, scale)  # (n, G)
-    x = y * scale
+    group_scale = 1 / _first_of_groups(denoiser.sizes.groups, factors)  # (n, G)
+    x = y / factors
     steps = torch.stack([karras_sigmas(float(value), n_steps) for value in sigma], 1).float()
 
     def estimate(x: Tensor, level: Tensor) -> Tensor:

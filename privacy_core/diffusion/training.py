@@ -206,6 +206,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
         self.generator.set_state(state["generator"])
+        if "dropout" in state:  # absent from checkpoints of earlier versions
+            torch.set_rng_state(state["dropout"])
         self.step_index, self.seconds = int(state["step"]), float(state["seconds"])
         self.best = (float(state["best"][0]), int(state["best"][1]))
         self.log = state["log"]
@@ -218,6 +220,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "generator": self.generator.get_state(),
+            "dropout": torch.get_rng_state(),
             "step": self.step_index,
             "seconds": self.seconds,
             "best": self.best,
@@ -292,7 +295,8 @@ class Trainer:
         value = sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
         if value < self.best[0]:
             self.best = (value, self.step_index)
-            torch.save(self.average, self.folder / "best.pt")
+            torch.save(self.average, self.folder / "best.tmp")
+            (self.folder / "best.tmp").replace(self.folder / "best.pt")
         faces = self.step_index * self.config.batch_size
         row = {
             "faces": faces, "train_loss": train_loss, "validation_loss": value,

@@ -177,8 +177,8 @@ def test_policies_revisions_and_keys_never_share_noise(linear):
     model = replace(linear.model, revision="other")
     noises = [
         noise_of(linear),
-        noise_of(linear, policy=AttributePolicy(set={"smiling": "yes"})),
-        noise_of(linear, policy=AttributePolicy(set={"smiling": "no"})),
+        noise_of(linear, policy=AttributePolicy(keep=("smiling",))),
+        noise_of(linear, policy=AttributePolicy(hide=("smiling",))),
         noise_of(EmbeddedBackend(model)),
         noise_of(linear, key=NoiseKey(b"l" * 32, secret=True)),
     ]
@@ -186,6 +186,15 @@ def test_policies_revisions_and_keys_never_share_noise(linear):
     for i, one in enumerate(noises):
         for other in noises[:i]:
             assert abs(np.corrcoef(one, other)[0, 1]) < 0.7
+
+
+def test_what_asks_for_a_value_only_or_names_in_another_order_is_the_same_code_and_noise(linear):
+    asked = AttributePolicy(set={"smiling": "yes"})
+    assert (noise_of(linear, policy=asked) == noise_of(linear)).all()
+    one, other = (
+        AttributePolicy(hide=names) for names in (("beard", "gender"), ("gender", "beard"))
+    )
+    assert (noise_of(linear, policy=one) == noise_of(linear, policy=other)).all()
 
 
 def test_two_rungs_lie_on_one_path_and_are_no_scaled_copies(linear):

@@ -101,7 +101,7 @@ def test_a_policy_scales_its_own_coordinates_only(code):
         AttributePolicy(keep=("smiling",), hide=("beard",), set={"gender": "male"})
     )
     expected = torch.ones(24)
-    expected[1], expected[4:6] = 0.0, KEEP_FACTOR  # gender, beard, age_group, eyeglasses, smiling
+    expected[4:6] = KEEP_FACTOR  # gender, beard, age_group, eyeglasses, smiling
     assert torch.equal(factors, expected)
 
 
@@ -119,9 +119,34 @@ def test_the_clip_radius_is_the_root_mean_square_norm_of_the_mapped_codes_times_
         assert float(radius) == pytest.approx(1.5 * measured, rel=0.02)
 
 
-def test_hidden_coordinates_do_not_widen_the_clip(code):
-    factors = code.policy_factors(AttributePolicy(hide=("gender",)))[None]
-    assert float(code.clip_radius(factors)) == pytest.approx(1.5 * float(code.sd[1:].norm()))
+def test_hiding_drops_the_direction_in_which_the_means_differ_and_no_code_gets_longer():
+    code = tiny_code()
+    difference = torch.randn(24, generator=torch.Generator().manual_seed(1))
+    code.attribute_means[0] = torch.stack([-difference, 2 * difference])
+    codes = torch.randn(50, 24, generator=torch.Generator().manual_seed(2))
+    left = code.without_hidden(codes, AttributePolicy(hide=("gender",)))
+    assert (left @ difference).abs().max() < 1e-4
+    assert (left.norm(dim=1) <= codes.norm(dim=1) + 1e-5).all()
+    across = torch.eye(24) - torch.outer(difference, difference) / difference.square().sum()
+    assert torch.allclose(left, codes @ across, atol=1e-5)
+    assert torch.equal(code.without_hidden(codes, AttributePolicy(keep=("gender",))), codes)
+
+
+def test_a_hidden_attribute_shows_the_mean_of_the_value_it_is_given():
+    code = tiny_code()
+    policy = AttributePolicy(hide=("gender", "beard"))
+    code.attribute_means[:, 0] = -code.attribute_means[:, 1]
+    shown = code.hidden_values(policy, [1, 0, 0, 0, 0])
+    expected = torch.zeros(24)
+    expected[0], expected[1] = 1, -1  # gender 1, beard 0
+    assert torch.allclose(shown, expected, atol=1e-6)
+
+
+def test_an_attribute_without_labels_hides_nothing():
+    code = tiny_code()
+    code.attribute_means.zero_()
+    codes = torch.randn(5, 24, generator=torch.Generator().manual_seed(2))
+    assert torch.equal(code.without_hidden(codes, AttributePolicy(hide=("gender",))), codes)
 
 
 @pytest.mark.parametrize(

@@ -315,9 +315,6 @@ def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch)
     assert run.checkpoint.read_bytes() == before
 
 
-@pytest.mark.xfail(
-    strict=True, reason="Dropout draws from torch's global generator, which no checkpoint keeps."
-)
 def test_a_resumed_run_with_dropout_gives_the_same_weights_to_the_bit(tmp_path):
     sizes = replace(SIZES, dropout=0.2)
     torch.manual_seed(1)

@@ -28,6 +28,9 @@ def tiny_code(*, n_components: int = 24, seed: int = 0) -> LinearCode:
     code.context_components.copy_(
         torch.randn(code.context_components.shape, generator=generator) / 50
     )
+    # Each attribute differs along the first coordinate of its group.
+    for place, name in enumerate(ATTRIBUTES):
+        code.attribute_means[place, 1, list(GROUPS).index(name)] = 1
     return code
 
 
