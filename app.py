@@ -38,6 +38,7 @@ from privacy_core.faces import DigitalSourceType, default_detector, encode_png, 
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
 from privacy_core.privacy import NOT_COVERED
+from privacy_core.report import worst_case
 from privacy_core.schema import RGB, AttributePolicy, StrengthCurve, Variant
 from visit import DEFAULT_STRENGTH, OpenPhotos, RatingDesk, Visit, reduced, tile
 from wording import (
@@ -59,6 +60,7 @@ from wording import (
     reveal_line,
     saved_line,
     total_line,
+    worst_line,
 )
 
 ROOT = Path(__file__).resolve().parent
@@ -302,8 +304,12 @@ class Handlers:
 
     def _line(self, variant: Variant) -> str:
         """Say what is guaranteed, and what was measured where the policy is the measured one."""
-        is_measured = variant.policy == AttributePolicy()
-        return privacy_line(variant) + (measured_line(self._curve, variant) if is_measured else "")
+        line = privacy_line(variant)
+        if variant.policy != AttributePolicy():
+            return line
+        rate = worst_case(variant, self._curve)["true_positive_rate"]
+        worst = worst_line(rate) if isinstance(rate, float) else ""
+        return line + measured_line(self._curve, variant) + worst
 
     def _preview(self, pixels: RGB) -> str:
         """Write a small copy into the page's cache and return its path."""

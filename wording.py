@@ -156,6 +156,14 @@ def measured_line(curve: StrengthCurve | None, variant: Variant) -> str:
     return f" In our tests {verified[1 + nearest]:.0%} were still recognised as the original."
 
 
+def worst_line(rate: float) -> str:
+    """Say what the best conceivable attack achieves, at one false alarm in a thousand."""
+    return (
+        f" Someone who already has this exact photo and knows the model inside out could confirm "
+        f"it in {rate:.0%} of cases."
+    )
+
+
 def _guarantee(privacy: PrivacyStatement, each: str) -> str:
     epsilon = privacy.epsilon
     if epsilon is None:

@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ from privacy_core.schema import ATTRIBUTES, RGB
 MARGIN = 20
 IDENTITY_NOISE = 0.25
 """Noise on the identity coordinates of each photo: how alike two photos of one subject are."""
-FACE_NOISE = 0.3
+FACE_NOISE = 0.5
 """Noise on the face's own code in each photo."""
 CAUTION = 1.5
 """Heads are drawn more cautiously than faces: their backgrounds are beyond a linear code."""
@@ -54,7 +53,7 @@ SAME_PERSON = 0.55
 LETTERS = "abcdefgh"
 CONFIG = FitConfig(
     code=CodeFitConfig(n_components=384, n_context=4, gain=0.5, copies=1, identity_width=64),
-    training=TrainingConfig(n_faces=1_500_000, independent_groups=True, context_drop=1.0),
+    training=TrainingConfig(n_faces=2_500_000, independent_groups=True, context_drop=1.0),
     width=768,
     margin=MARGIN,
 )
@@ -257,7 +256,6 @@ def main() -> None:
             "held_out_5th_percentile": limit,
             "drawn_subjects_rejected": int((~fresh).sum()),
         },
-        "config": asdict(CONFIG),
     }
     text = json.dumps(facts, indent=1) + "\n"
     (arguments.out / "people.json").write_text(text, encoding="utf-8")

@@ -171,7 +171,7 @@ def _one(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
         "covered": list(variant.covered),
         "faces": faces,
         "all_faces": {**together, "note": _FACES},
-        "worst_case": _worst_case(variant, curve),
+        "worst_case": worst_case(variant, curve),
     }
 
 
@@ -182,7 +182,7 @@ def _together(one: PrivacyStatement, n: int) -> PrivacyStatement:
     return total_statement([one.mu] * n, secret=True, delta=one.delta)
 
 
-def _worst_case(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
+def worst_case(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
     """Return how often the best possible test recognises a face among two known ones."""
     distance = None if curve is None else _number(curve, "typical_code_distance")
     reason = None
