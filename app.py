@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -101,7 +102,7 @@ def for_visitor(handler: Callable[P, T]) -> Callable[P, T]:
         except FaceFailedError as error:
             message = (
                 f"Face {error.index} of {error.n_faces} could not be anonymized: {error.reason} "
-                "Nothing was made. Crop the photo to the other faces, or choose another."
+                "Nothing was made. Cut the photo down to the other faces, or choose another."
             )
         except (PrivacyDialError, FeedbackError) as error:
             message = str(error)
@@ -636,11 +637,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             environment["GRADIO_TEMP_DIR"] = cache
             backend = EmbeddedBackend.load(model)
             anonymizer = Anonymizer(backend, default_detector())
+            threading.Thread(target=warm_up, args=[anonymizer], daemon=True).start()
             page = build_page(
                 anonymizer=anonymizer,
                 desk=RatingDesk(store=store, keys=keys),
                 curve=backend.model.curve,
-                examples=sorted((ROOT / "examples").glob("*.png"))[:6],
+                examples=sorted((ROOT / "examples").glob("*-a.png"))[:6],
                 cache=Path(cache),
             )
             page.queue(max_size=64, default_concurrency_limit=1, api_open=False)

@@ -58,7 +58,7 @@ N_SHOWN = 4
 PAGE_STRENGTHS = tuple(round(0.1 * i, 1) for i in range(2, 11))
 PAGE_LIFE = timedelta(minutes=30)
 CONSENT = Consent("2026-11", "aggregate")
-"""What the page asks for; its text stands in `app.py` and changes only with the version."""
+"""What the page asks for; its text stands in `wording.py` and changes only with the version."""
 _SETS = tuple(c for c in combinations(PAGE_STRENGTHS, N_SHOWN) if max(c) >= DEFAULT_STRENGTH)
 _CLOSE_UP = 2.2
 _TILE = 480

@@ -31,8 +31,8 @@ of others, for published totals. They are kept until you delete them: you get a 
 nothing is stored, and everything works the same.
 """
 ABOUT = """
-- **Your photo** stays in this server's memory while you use it, and for at most 15 minutes after
-  your last click. Place, time and all other metadata are dropped; downloads carry one mark, that
+- **Your photo** stays in this server's memory and, as small previews, in a temporary folder while
+  you use it, and for about 15 minutes after. Place, time and all other metadata are dropped; downloads carry one mark, that
   the picture was edited by an algorithm.
 - **Only faces that are found are replaced.** The detector misses some, above all small, turned or
   covered ones. Look at the result before you post it. Hair, clothes and background stay.
@@ -150,9 +150,11 @@ def saved_line(n_rows: int, recovery_code: str | None) -> str:
 def measured_line(curve: StrengthCurve | None, variant: Variant) -> str:
     """Say how often variants of this noise were still recognised when the model was measured."""
     sigmas, verified = ((curve.measured if curve else {}).get(k) for k in ("sigmas", "verified"))
-    if not isinstance(sigmas, list) or not isinstance(verified, list) or not variant.sigma:
+    if not isinstance(sigmas, list) or not isinstance(verified, list) or not variant.protected:
         return ""
-    nearest = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - variant.sigma))
+    # Strength 1 has no σ: pure noise, as good as the strongest that was measured.
+    sigma = sigmas[-1] if variant.sigma is None else variant.sigma
+    nearest = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - sigma))
     return f" In our tests {verified[1 + nearest]:.0%} were still recognised as the original."
 
 
@@ -160,7 +162,7 @@ def worst_line(rate: float) -> str:
     """Say what the best conceivable attack achieves, at one false alarm in a thousand."""
     return (
         f" Someone who already has this exact photo and knows the model inside out could confirm "
-        f"it in {rate:.0%} of cases."
+        f"it in {rate:.0%} of cases, with 1 false alarm in 1,000."
     )
 
 

@@ -117,14 +117,15 @@ def main() -> None:
             keys=[NoiseKey.fresh() for _ in photos],
             report=lambda _stage, done, _total: bar.update(done - bar.n),
         )
-    kept = np.array([photo.source for photo in photos])
+    # One photo per person, so a person's number is the photo's place.
+    sources = np.array([photo.source for photo in photos])[measured.people]
     result = {
         "model": backend.name,
         "revision": backend.revision,
         "recogniser": DlibRecogniser.name,
         "data": "the development faces, people of splits 80-99, one photo each",
         "seconds": time.monotonic() - started,
-        **summary(measured, kept[: measured.distances.shape[1]]),
+        **summary(measured, sources),
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "anonymization.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -60,7 +60,7 @@ CONFIG = FitConfig(
 
 
 def usable_rows(source: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the development faces whose whole crop was photographed."""
+    """Yield the development faces whose whole picture was photographed."""
     for row in read_dataset(f"{source}/faces-*.parquet"):
         corners = np.array(row["frame"]).reshape(4, 2)
         if corners.min() <= 0 and corners.max(0).min() >= 167:
@@ -219,7 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="folder of the whole-head model")
     parser.add_argument("--out", type=Path, default=Path("examples"))
-    parser.add_argument("--subjects", type=int, default=24)
+    parser.add_argument("--subjects", type=int, default=20)
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 DEFAULT_STRENGTH = 0.8
 _PROGRAM = "python -m privacy_core"
 _TILE = 320
-"""Splits whose people the curve is measured on."""
 
 
 def main(
@@ -136,6 +135,7 @@ def _add_photo(parser: argparse.ArgumentParser, out: str, help_out: str) -> None
     add("--hide", action="append", default=[], metavar="A,B", help="attributes to remove")
     add("--set", action="append", default=[], metavar="A=V", help="attributes to ask for")
     add("--backend", default="embedded", metavar="NAME", help="see `backends`")
+    add("--model", metavar="DIR", help="model folder of `fit-model` (default: the shipped one)")
     add("--measure", action="store_true", help="add identity distances, for the owner's eyes only")
     add("--solid-on-failure", action="store_true", help="cover a face that fails")
     add("--seed", metavar="N", help="repeat the noise, for demonstrations; voids every guarantee")
@@ -287,7 +287,11 @@ def _calibrate(options: argparse.Namespace, tools: _Tools) -> None:
         report=_Progress(),
     )
     save_curve(folder, curve)
-    _say(f"Wrote the strength curve to {folder}. Next: {_PROGRAM} anonymize PHOTO --out OUT.png")
+    chosen = f" --model {folder}" if options.model else ""
+    _say(
+        f"Wrote the strength curve to {folder}. "
+        f"Next: {_PROGRAM} anonymize PHOTO --out OUT.png{chosen}"
+    )
 
 
 def _rows(options: argparse.Namespace) -> RowSource:
@@ -310,13 +314,25 @@ def _open(options: argparse.Namespace, tools: _Tools) -> OpenPhoto:
     policy = _policy(options)
     seed = None if options.seed is None else _whole(options.seed, "--seed")
     photo = read_photo(options.photo)
-    backend = tools.load_backend(options.backend)
+    backend = _backend(options, tools)
     return Anonymizer(backend, tools.detector()).open(
         photo,
         key=NoiseKey.fresh() if seed is None else NoiseKey.from_seed(seed),
         policy=policy,
         solid_on_failure=options.solid_on_failure,
     )
+
+
+def _backend(options: argparse.Namespace, tools: _Tools) -> Backend:
+    if options.model is None:
+        return tools.load_backend(options.backend)
+    if options.backend != "embedded":
+        raise InvalidArgumentError(
+            f"`--model` must go with the backend embedded, got {options.backend!r}. Leave one out."
+        )
+    from privacy_core.backends.embedded import EmbeddedBackend
+
+    return EmbeddedBackend.load(Path(options.model))
 
 
 def _policy(options: argparse.Namespace) -> AttributePolicy:

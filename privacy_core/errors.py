@@ -45,7 +45,7 @@ class FaceFailedError(PrivacyDialError, RuntimeError):
         self.reason = reason
         super().__init__(
             f"Face {index} of {n_faces} could not be anonymized: {reason} Nothing was written. "
-            "Crop the photo to the other faces, or cover this one with a solid patch "
+            "Cut the photo down to the other faces, or cover this one with a solid patch "
             "(`--solid-on-failure`)."
         )
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from privacy_core.diffusion.denoiser import KEEP_FACTOR
 from privacy_core.faces.align import SIZE, template_mask
 from privacy_core.schema import ATTRIBUTES, AttributePolicy
 
@@ -23,8 +24,6 @@ CONTEXT_SIZE = 32
 """Side of the small picture of the surroundings that the context codes."""
 _CONTEXT_LIMIT = 4.0
 """Standard deviations at which a context's numbers are cut, so that odd photos stay in range."""
-KEEP_FACTOR = 4.0
-"""How much an attribute's direction is scaled up before the noise when the attribute is kept."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,10 @@ class LinearCode(nn.Module):
         if self._basis is None:
             self._basis = self.components.float() * self.component_scale[:, None]
         return self._basis
+
+    def forget_basis(self) -> None:
+        """Expand V again at its next use: call this after changing the components."""
+        self._basis = None
 
     def pixels(self, frames: Tensor) -> Tensor:
         """Return the (n, P) pixels of M in [-1, 1] from (n, 128, 128, 3) uint8 frames."""

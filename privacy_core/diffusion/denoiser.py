@@ -17,6 +17,8 @@ from privacy_core.schema import ATTRIBUTES
 
 NULL = 2
 """The attribute token that says nothing; 0 and 1 are the two values of `ATTRIBUTES`."""
+KEEP_FACTOR = 4.0
+"""How much an attribute's direction is scaled up before the noise when the attribute is kept."""
 _FREQUENCIES = 16
 
 

@@ -1,6 +1,6 @@
 """Fit the linear code: components, identity-aware metric, context, and augmented codes.
 
-Pure torch and numpy. Knows aligned frames and labels; not photos, files of DATA or the denoiser.
+Knows aligned frames and labels; not photos, files of DATA or the denoiser.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def _fit_components(
     scale = components.abs().amax(1) / 127
     code.component_scale.copy_(scale)
     code.components.copy_((components / scale[:, None]).round().to(torch.int8))
-    code._basis = None
+    code.forget_basis()
     report("components", rounds, rounds)
 
 

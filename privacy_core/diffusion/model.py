@@ -21,7 +21,7 @@ from torch import Tensor
 
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import CodeDenoiser, DenoiserConfig
-from privacy_core.diffusion.sampler import sample
+from privacy_core.diffusion.sampler import SETTINGS, sample
 from privacy_core.errors import InvalidArgumentError, ModelError
 from privacy_core.schema import ATTRIBUTES, StrengthCurve
 
@@ -137,12 +137,13 @@ def native_dtype() -> torch.dtype:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 over weights and sizes of both parts, in hex.
+    """Return the SHA-256 over weights and sizes of both parts and the sampler's settings, in hex.
 
     Sizes count because the radius of clipped codes and the order of the groups stand there: the
-    digest separates noise keys, and one noise vector may serve one code only.
+    digest separates noise keys, and one noise vector may serve one code only. Settings count
+    because the strength curve was measured with them.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(json.dumps(dict(SETTINGS), sort_keys=True).encode())
     for name in ("code", "denoiser"):
         with (folder / name / WEIGHTS).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -168,7 +169,10 @@ def _load_curve(folder: Path, digest: str) -> StrengthCurve | None:
             f"The calibration in {folder.name!r} cannot be read ({type(error).__name__}). {again}"
         ) from error
     if weights != digest:
-        raise ModelError(f"The calibration in {folder.name!r} belongs to other weights. {again}")
+        raise ModelError(
+            f"The calibration in {folder.name!r} belongs to other weights or another sampler. "
+            f"{again}"
+        )
     return curve
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -19,6 +20,14 @@ RHO = 7.0
 CAUTION = 1.15
 """How much higher than the true noise level is what the denoiser is told: it then trusts the noisy
 code less, and its faces are plainer and cleaner. Post-processing of y, like all of sampling."""
+
+CONTEXT_TRUST = 0.7
+"""How much of the surroundings' code the denoiser is told: less of them links less, and colours
+are matched again when the face is pasted."""
+SETTINGS: Mapping[str, float] = MappingProxyType(
+    {"caution": CAUTION, "context_trust": CONTEXT_TRUST}
+)
+"""What a strength curve was measured with, beside the weights."""
 
 
 def karras_sigmas(sigma: float, n_steps: int) -> Tensor:
@@ -59,9 +68,11 @@ def sample(
     x = y / factors
     steps = torch.stack([karras_sigmas(float(value), n_steps) for value in sigma], 1).float()
 
+    trusted = None if context is None else CONTEXT_TRUST * context
+
     def estimate(x: Tensor, level: Tensor) -> Tensor:
         told = caution * level
-        clean: Tensor = denoiser(x, told, told[:, None] * group_scale, context, attributes)
+        clean: Tensor = denoiser(x, told, told[:, None] * group_scale, trusted, attributes)
         return clean
 
     for now, after in pairwise(steps):

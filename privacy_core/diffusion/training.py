@@ -1,7 +1,7 @@
 """Train the denoiser on codes: batches, loss, schedule, checkpoints that can be resumed.
 
-Pure torch, so that it also runs where nothing else is installed. Knows codes, contexts and
-attribute tokens; not pixels, photos or where the data came from.
+Needs torch and numpy only, so that it also runs where nothing else is installed. Knows codes,
+contexts and attribute tokens; not pixels, photos or where the data came from.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from privacy_core.diffusion.code import KEEP_FACTOR
-from privacy_core.diffusion.denoiser import NULL, CodeDenoiser
+from privacy_core.diffusion.denoiser import KEEP_FACTOR, NULL, CodeDenoiser
 
 SIGMA_MAX = 20.0
 """Noise at which a code is as good as gone: pure noise starts here."""

@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from privacy_core.diffusion.code import (
-    KEEP_FACTOR,
     CodeConfig,
     LinearCode,
     known_mask,
     surroundings_of,
 )
+from privacy_core.diffusion.denoiser import KEEP_FACTOR
 from privacy_core.faces.align import SIZE, template_mask
 from privacy_core.schema import AttributePolicy
 from tests.privacy_core.tiny import GROUPS, tiny_code

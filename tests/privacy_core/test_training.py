@@ -2,13 +2,14 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
-from privacy_core.diffusion.code import KEEP_FACTOR
-from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
+from privacy_core.diffusion.denoiser import KEEP_FACTOR, NULL, CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.training import (
     SIGMA_MAX,
     CodeBatch,
@@ -327,3 +328,10 @@ def test_a_resumed_run_with_dropout_gives_the_same_weights_to_the_bit(tmp_path):
     again.resume()
     best = again.run(report=quiet)
     assert all(torch.equal(best[name], value) for name, value in expected.items())
+
+
+def test_training_runs_where_only_torch_and_numpy_are_installed():
+    blocked = ["PIL", "dlib", "scipy", "diffusers", "transformers", "gradio", "datasets"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked})); "
+    code += "import privacy_core.diffusion.training"
+    subprocess.run([sys.executable, "-c", code], check=True)
