@@ -10,6 +10,7 @@ import argparse
 import functools
 import io
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -21,11 +22,17 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 import numpy as np
 import torch
-from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
-from feedback import DATABASE_NAME, FeedbackError, InvalidRatingError, RatingStore, load_keys
+from feedback import (
+    DATABASE_NAME,
+    FeedbackError,
+    InvalidRatingError,
+    RatingStore,
+    load_keys,
+)
 from feedback.columns import Source
+from feedback.errors import StoreError
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.base import FaceRequest
 from privacy_core.backends.embedded import MODEL_FOLDER, EmbeddedBackend
@@ -104,13 +111,16 @@ def for_visitor(handler: Callable[P, T]) -> Callable[P, T]:
                 f"Face {error.index} of {error.n_faces} could not be anonymized: {error.reason} "
                 "Nothing was made. Cut the photo down to the other faces, or choose another."
             )
+        except StoreError as error:
+            sys.stderr.write(f"The store of ratings: {type(error).__name__}\n")
+            message = "Answers cannot be reached right now. Please try again later."
         except (PrivacyDialError, FeedbackError) as error:
             message = str(error)
         except gr.Error:
             raise
         except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
             sys.stderr.write(f"{handler.__qualname__} failed: {type(error).__name__}\n")
-            message = "Something went wrong here, and nothing was stored. Please try again."
+            message = "Something went wrong here. Please try again."
         raise gr.Error(message, duration=None, title="That did not work", print_exception=False)
 
     return handle
@@ -125,6 +135,7 @@ class Handlers:
         examples: Pictures of nobody.
         cache: Folder that the page serves pictures from.
         curve: How strength was measured, None where it was not.
+        uploads: Paths that the server itself gave to uploads; others are never opened.
     """
 
     def __init__(
@@ -132,12 +143,14 @@ class Handlers:
         anonymizer: Anonymizer,
         desk: RatingDesk,
         *,
+        uploads: set[str],
         examples: Sequence[Path],
         cache: Path,
         curve: StrengthCurve | None,
     ) -> None:
         self._anonymizer = anonymizer
         self._desk = desk
+        self._uploads = uploads
         self._examples = tuple(examples)
         self._cache = cache
         self._curve = curve
@@ -152,7 +165,7 @@ class Handlers:
         """Read an uploaded photo or webcam frame, and delete the file at once."""
         if path is None:  # The field was emptied, or the camera chosen.
             return gr.skip()
-        return self._open(_take(Path(path)), "own_photo", visit, progress)
+        return self._open(_take(path, self._uploads), "own_photo", visit, progress)
 
     @for_visitor
     def open_example(
@@ -189,7 +202,7 @@ class Handlers:
         visit = visit or Visit()
         variant = visit.photo().variant(strength)
         data = encode_png(variant.image, digital_source_type=self._source_type)
-        file = save_bytes_to_cache(data, "privacy-dial.png", str(self._cache))
+        file = self._save(data, "privacy-dial.png")
         return file, total_line(visit.release(variant), visit.n_downloads), visit
 
     @for_visitor
@@ -206,6 +219,7 @@ class Handlers:
             token,
             None,
             gr.update(value=None, visible=False),
+            False,
             "",
             visit,
         )
@@ -234,6 +248,7 @@ class Handlers:
                 "Both questions must be answered, got one or none. Choose a picture, then say how "
                 "it is, or skip."
             )
+        opened = visit.photo()  # Before anything is stored: it may have been dropped.
         outcome = self._desk.answer(
             visit,
             token=token or "",
@@ -251,7 +266,7 @@ class Handlers:
             *_shown(dial=True, page=False),
             "\n\n".join(lines),
             chosen.strength,
-            self._preview(visit.photo().variant(chosen.strength).image),
+            self._preview(opened.variant(chosen.strength).image),
             self._line(chosen),
             "",
             visit,
@@ -317,7 +332,14 @@ class Handlers:
         buffer = io.BytesIO()
         small = Image.fromarray(np.ascontiguousarray(reduced(pixels, PREVIEW_SIDE)))
         small.save(buffer, "JPEG", quality=90, xmp=self._mark)
-        return str(save_bytes_to_cache(buffer.getvalue(), "picture.jpg", str(self._cache)))
+        return self._save(buffer.getvalue(), "picture.jpg")
+
+    def _save(self, data: bytes, name: str) -> str:
+        """Write a file for the browser under a random folder, which nobody can compute."""
+        folder = self._cache / secrets.token_hex(16)
+        folder.mkdir()
+        (folder / name).write_bytes(data)
+        return str(folder / name)
 
 
 def _shown(*, dial: bool, page: bool) -> tuple[Any, Any]:
@@ -334,16 +356,32 @@ def _session(request: gr.Request) -> str:
     return request.session_hash or "no session"
 
 
-def _take(path: Path) -> bytes:
-    """Return an upload's bytes and delete the file, which holds all of its metadata."""
+def _take(path: str, uploads: set[str]) -> bytes:
+    """Return an upload's bytes and delete the file, which holds all of its metadata.
+
+    A request may name any path: only what was uploaded here is opened, and only once.
+
+    Raises:
+        PhotoError: It was not uploaded here, or is gone.
+    """
+    if path not in uploads:
+        raise PhotoError("`photo` must be uploaded here, got another file. Choose it again.")
+    uploads.discard(path)
     try:
-        data = path.read_bytes()
-        path.unlink()
+        data = Path(path).read_bytes()
+        Path(path).unlink()
     except OSError as error:
         raise PhotoError(
             "`photo` must still be there when it is read, got none. Choose it again."
         ) from error
     return data
+
+
+async def _refuse_links(path: str | Path | None) -> str | None:
+    """Stand in for Gradio's own step, which would download whatever address a request names."""
+    if path is not None and "://" in str(path):
+        raise PhotoError("`photo` must be uploaded here, got a link. Save the picture first.")
+    return None if path is None else str(path)
 
 
 def _path_of(payload: Any) -> str | None:
@@ -375,11 +413,18 @@ def build_page(
         examples: Pictures to try.
         curve: How strength was measured, None where it was not.
     """
-    handlers = Handlers(anonymizer, desk, examples=examples, cache=cache, curve=curve)
     page: gr.Blocks
     with gr.Blocks(
         title="Privacy Dial", analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as page:
+        handlers = Handlers(
+            anonymizer,
+            desk,
+            uploads=page.upload_file_set,
+            examples=examples,
+            cache=cache,
+            curve=curve,
+        )
         visit = gr.State(None, time_to_live=CACHE_SECONDS[1])
         gr.Markdown(INTRO)
         start = _Start(examples)
@@ -409,6 +454,7 @@ class _Start:
             )
             # As it would decode the file itself, and name its faults in no one's words.
             self.photo.preprocess = _path_of  # type: ignore[method-assign]
+            object.__setattr__(self.photo, "async_move_resource_to_block_cache", _refuse_links)
             gr.Markdown(EXAMPLES_LINE, visible=bool(examples))
             self.gallery = gr.Gallery(
                 [(str(path), f"Example {i}") for i, path in enumerate(examples, 1)],
@@ -538,7 +584,7 @@ def _wire_dial(handlers: Handlers, visit: gr.State, dial: _Dial) -> None:
 def _wire_page(handlers: Handlers, visit: gr.State, dial: _Dial, blind: _BlindPage) -> None:
     groups = [dial.group, blind.group]
     questions = [blind.token, blind.best, blind.just_right]
-    asked = [*blind.tiles, blind.original, *groups, *questions, dial.outcome, visit]
+    asked = [*blind.tiles, blind.original, *groups, *questions, blind.consent, dial.outcome, visit]
     dial.find.click(handlers.ask, [visit], asked, scroll_to_output=True, **_QUICK)
     blind.best.input(handlers.choose, [visit], [blind.just_right, visit], **_LIVE)
     shown = [dial.outcome, dial.strength, dial.variant, dial.privacy]
@@ -549,6 +595,27 @@ def _wire_page(handlers: Handlers, visit: gr.State, dial: _Dial, blind: _BlindPa
         **_QUICK,
     )
     blind.skip.click(handlers.skip, [visit], [*groups, blind.token, visit], **_QUICK)
+
+
+class ClosedDoors:
+    """ASGI middleware that closes what Gradio offers and this page does not use.
+
+    Gradio would fetch any address for a visitor, convert their videos, and write down a session.
+    """
+
+    _DOORS = ("/file=http", "/proxy=", "/process_recording", "/deep_link", "/stream/", "/vibe")
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer 404 at a closed door; pass all else on."""
+        path = scope.get("path", "").lower()
+        if scope["type"] == "http" and any(door in path for door in self._DOORS):
+            await send({"type": "http.response.start", "status": 404, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self._app(scope, receive, send)
 
 
 class NoStore:
@@ -590,7 +657,7 @@ def launch_settings(*, data_dir: Path, host: str, port: int) -> dict[str, Any]:
         "share": False,
         "footer_links": ["gradio", "settings"],
         "state_session_capacity": 64,
-        "app_kwargs": {"middleware": [(NoStore, (), {})]},
+        "app_kwargs": {"middleware": [(ClosedDoors, (), {}), (NoStore, (), {})]},
         "theme": gr.themes.Soft(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
@@ -601,7 +668,7 @@ def launch_settings(*, data_dir: Path, host: str, port: int) -> dict[str, Any]:
 def warm_up(anonymizer: Anonymizer) -> None:
     """Load what is loaded at the first photo, so that the first visitor need not wait for it."""
     blank = np.zeros((SIZE, SIZE, 3), np.uint8)
-    anonymizer.detector.detect(blank)
+    anonymizer.find_faces(blank)
     quad = np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)], np.float64)
     request = FaceRequest(blank, blank, quad, DEFAULT_STRENGTH, NoiseKey.fresh(), AttributePolicy())
     anonymizer.backend.generate([request])

@@ -60,6 +60,8 @@ PAGE_LIFE = timedelta(minutes=30)
 CONSENT = Consent("2026-11", "aggregate")
 """What the page asks for; its text stands in `wording.py` and changes only with the version."""
 _SETS = tuple(c for c in combinations(PAGE_STRENGTHS, N_SHOWN) if max(c) >= DEFAULT_STRENGTH)
+_ACCOUNTING = threading.Lock()
+"""Two downloads at once must not overlook each other."""
 _CLOSE_UP = 2.2
 _TILE = 480
 _POLICY = "uniform_sets_of_4"
@@ -142,11 +144,12 @@ class Visit:
         other policies and other photos have noise of their own, and add up.
         """
         path = json.dumps([self.photo_id, variant.policy.as_json()], sort_keys=True)
-        before = self._weakest.get(path)
         bare = _bare(variant)
-        weakest = ladder_statement([v for v in (before, bare) if v is not None])
-        self._weakest[path] = dataclasses.replace(bare, privacy=weakest)
-        self.n_downloads += 1
+        with _ACCOUNTING:
+            before = self._weakest.get(path)
+            weakest = ladder_statement([v for v in (before, bare) if v is not None])
+            self._weakest[path] = dataclasses.replace(bare, privacy=weakest)
+            self.n_downloads += 1
         statements = [kept.privacy for kept in self._weakest.values()]
         without = [s for s in statements if s.mu is None]
         if without:

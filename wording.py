@@ -21,7 +21,7 @@ JUST_RIGHT = (
 INTRO = """# Privacy Dial
 Turn one dial from “still me” to “somebody else”, and download the portrait you would post.
 """
-CONSENT_LABEL = "Keep my answers (optional)"
+CONSENT_LABEL = "Keep my answers (optional; I am 16 or older)"
 CONSENT_TEXT = """
 If you tick the box, we keep for this page: the four strengths, your two answers, how long they
 took, the time, and random names for you, this visit and this photo. **Never the photo**, a face,
@@ -32,8 +32,9 @@ nothing is stored, and everything works the same.
 """
 ABOUT = """
 - **Your photo** stays in this server's memory and, as small previews, in a temporary folder while
-  you use it, and for about 15 minutes after. Place, time and all other metadata are dropped; downloads carry one mark, that
-  the picture was edited by an algorithm.
+  you use it. Previews go after about 15 minutes, the photo itself when 12 newer ones are open or
+  at the latest an hour after you close the page. Place, time and all other metadata are dropped;
+  downloads carry one mark, that the picture was edited by an algorithm.
 - **Only faces that are found are replaced.** The detector misses some, above all small, turned or
   covered ones. Look at the result before you post it. Hair, clothes and background stay.
 - **The model** was trained on CelebA and UTKFace, for non-commercial research only. The people in
@@ -97,6 +98,7 @@ ANNOUNCE = """() => {
 }"""
 """Lets screen readers speak the lines that change."""
 _FAIR = 10
+_ONE_PERCENT = 0.01
 _LIMITS = (1, _FAIR, 100)
 _PROMISES = (
     "a strong promise",
@@ -155,14 +157,16 @@ def measured_line(curve: StrengthCurve | None, variant: Variant) -> str:
     # Strength 1 has no σ: pure noise, as good as the strongest that was measured.
     sigma = sigmas[-1] if variant.sigma is None else variant.sigma
     nearest = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - sigma))
-    return f" In our tests {verified[1 + nearest]:.0%} were still recognised as the original."
+    share = verified[1 + nearest]
+    shown = "under 1%" if share < _ONE_PERCENT else f"{share:.0%}"
+    return f" In our tests an ordinary face recogniser still knew {shown} of the originals."
 
 
 def worst_line(rate: float) -> str:
     """Say what the best conceivable attack achieves, at one false alarm in a thousand."""
     return (
-        f" Someone who already has this exact photo and knows the model inside out could confirm "
-        f"it in {rate:.0%} of cases, with 1 false alarm in 1,000."
+        f" Someone who already has this exact photo and knows the model inside out could typically "
+        f"confirm it in {rate:.0%} of cases, with 1 false alarm in 1,000."
     )
 
 

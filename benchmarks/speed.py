@@ -63,7 +63,7 @@ def measure(repeats: int) -> dict[str, float]:
         anonymizer.open(portrait, key=NoiseKey.fresh()).ladder(LADDER)
 
     opened: OpenPhoto = anonymizer.open(portrait, key=NoiseKey.fresh())
-    requests = [replace(opened.requests()[0], strength=strength) for strength in LADDER]
+    requests = [replace(opened.requests[0], strength=strength) for strength in LADDER]
     photos = small_photos(_BATCH)
 
     def batch() -> None:

@@ -6,13 +6,15 @@ was anonymized, or covered where the caller asked for that. Knows no file format
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from privacy_core.backends.base import Backend, FaceRequest, GeneratedFace
-from privacy_core.errors import FaceFailedError, NoFaceError
+from privacy_core.errors import FaceFailedError, NoFaceError, PhotoError
 from privacy_core.faces.detect import FaceDetector
 from privacy_core.faces.paste import PreparedPhoto, prepare
 from privacy_core.noise import NoiseKey
@@ -26,6 +28,8 @@ from privacy_core.schema import (
     check_strength,
 )
 
+MOST_FACES = 32
+"""Faces in one photo: more would take a visitor's patience and a server's memory."""
 LADDER = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Strengths of a ladder unless others are asked for."""
 
@@ -71,8 +75,9 @@ class OpenPhoto:
                 raise variant
         return [variant for variant in variants if isinstance(variant, Variant)]
 
-    def requests(self) -> dict[int, FaceRequest]:
-        """Return index → what the backend gets of each face that can be anonymized."""
+    @cached_property
+    def requests(self) -> Mapping[int, FaceRequest]:
+        """Index → what the backend gets of each face that can be anonymized, at strength 0."""
         height, width = self.photo.pixels.shape[:2]
         corners = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)])
         return {
@@ -130,7 +135,7 @@ def anonymize_batch(
         InvalidArgumentError: A strength is not a number in [0, 1].
     """
     strengths = [check_strength(strength) for _, strength in jobs]
-    faces = {id(photo): photo.requests() for photo, _ in jobs}
+    faces = {id(photo): photo.requests for photo, _ in jobs}
     requests = [
         replace(request, strength=strength)
         for (photo, _), strength in zip(jobs, strengths, strict=True)
@@ -166,6 +171,12 @@ class Anonymizer:
     def __init__(self, backend: Backend, detector: FaceDetector) -> None:
         self.backend = backend
         self.detector = detector
+        self._one_at_a_time = threading.Lock()
+
+    def find_faces(self, pixels: RGB) -> tuple[Face, ...]:
+        """Return the faces of a photo; dlib's detectors serve one thread at a time."""
+        with self._one_at_a_time:
+            return tuple(self.detector.detect(pixels))
 
     def open(
         self,
@@ -185,9 +196,15 @@ class Anonymizer:
 
         Raises:
             NoFaceError: No face was detected.
+            PhotoError: Too many faces were detected.
             FaceFailedError: A face cannot be aligned and is not to be covered.
         """
-        faces = tuple(self.detector.detect(photo.pixels))
+        faces = self.find_faces(photo.pixels)
+        if len(faces) > MOST_FACES:
+            raise PhotoError(
+                f"`photo` must show at most {MOST_FACES} faces, found {len(faces)}. "
+                "Cut the photo into parts."
+            )
         if not faces:
             raise NoFaceError(
                 "`photo` must show at least one face that can be detected, found none. "

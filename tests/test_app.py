@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import gradio
 import numpy as np
 import pytest
 from PIL import Image
@@ -165,7 +166,9 @@ def test_a_large_photo_is_reduced_once_and_the_visitor_is_told(astronaut):
 def test_an_example_is_opened_as_a_synthetic_face(anonymizer, desk, astronaut, tmp_path):
     path = tmp_path / "example.png"
     Image.fromarray(astronaut).save(path)
-    handlers = app.Handlers(anonymizer, desk, examples=[path], cache=tmp_path, curve=None)
+    handlers = app.Handlers(
+        anonymizer, desk, uploads=set(), examples=[path], cache=tmp_path, curve=None
+    )
     event = app.gr.SelectData(None, {"index": 0, "value": None})
     outputs = handlers.open_example(event, None, lambda *_, **__: None)
     assert outputs[-1].source == "synthetic_face"
@@ -431,7 +434,7 @@ def test_the_line_names_the_measured_share_of_the_nearest_noise(opened):
     variant = opened.photo().variant(0.8)
     rates = {"sigmas": [0.1, variant.sigma], "verified": [1.0, 0.9, 0.02]}
     curve = replace(CURVE, measured=rates)
-    assert "2% were still recognised" in measured_line(curve, variant)
+    assert "still knew 2% of the originals" in measured_line(curve, variant)
     assert measured_line(None, variant) == ""
 
 
@@ -569,8 +572,54 @@ def test_an_unexpected_failure_tells_the_visitor_and_the_log_nothing_of_its_word
 
 
 def test_an_upload_that_is_gone_is_asked_for_again(tmp_path):
+    gone = str(tmp_path / "gone.png")
     with pytest.raises(PhotoError, match="Choose it again"):
-        app._take(tmp_path / "gone.png")
+        app._take(gone, {gone})
+
+
+@pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
+def test_a_file_that_was_not_uploaded_is_neither_read_nor_deleted(
+    visitor, portrait, tmp_path, meta
+):
+    own = tmp_path / "on-the-server.jpg"
+    own.write_bytes(portrait)
+    with pytest.raises(RefusedError):
+        visitor.call("open_upload", {"path": str(own), **meta})
+    assert own.read_bytes() == portrait
+
+
+def test_a_picture_of_the_page_itself_cannot_be_named_as_an_upload(running, visitor, portrait):
+    visitor.open(portrait)
+    cached = [path for path in running.served_files() if path.name == "picture.jpg"]
+    with pytest.raises(RefusedError):
+        visitor.call("open_upload", {"path": str(cached[0]), "meta": {"_type": "gradio.FileData"}})
+    assert cached[0].is_file()
+
+
+def test_an_upload_is_read_once(visitor, portrait):
+    upload = visitor.upload(portrait, "photo.jpg")
+    visitor.call("open_upload", upload)
+    with pytest.raises(RefusedError, match="uploaded here"):
+        visitor.call("open_upload", {"path": upload["path"]})
+
+
+def test_a_link_is_never_fetched(visitor, monkeypatch):
+    async def fetch(*_, **__):
+        raise AssertionError("fetched")
+
+    monkeypatch.setattr(gradio.processing_utils, "async_ssrf_protected_download", fetch)
+    link = {"path": "http://127.0.0.1:9/x.jpg", "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(RefusedError) as refused:
+        visitor.call("open_upload", link)
+    assert "fetched" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "door",
+    ["file=http://127.0.0.1:9/x", "proxy=http://x", "deep_link?session_hash=x", "vibe-code/"],
+)
+def test_doors_of_gradio_that_the_page_does_not_use_are_closed(visitor, door):
+    assert visitor.get(f"/gradio_api/{door}").status_code == 404
 
 
 # --- How it is launched ----------------------------------------------------------------------

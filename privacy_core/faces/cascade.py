@@ -30,7 +30,8 @@ class CascadeDetector:
             scores must be comparable.
         judge: Looks closely at each doubtful proposal, and at the whole photo if no face remains.
         sure: Score from which a proposal needs no judge.
-        most_doubts: Doubtful proposals judged at most, the surest first; the rest are dropped.
+        most_doubts: Doubtful proposals judged at most, the surest first; the rest count as
+            faces, since a face that is missed is worse than one too many.
     """
 
     name = DEFAULT_DETECTOR
@@ -55,7 +56,9 @@ class CascadeDetector:
         proposals = without_repetition(proposals)
         found = [face for face in proposals if face.score >= self.sure]
         doubts = proposals[len(found) : len(found) + self.most_doubts]
+        unjudged = proposals[len(found) + len(doubts) :]
         found += [face for face in doubts if self.judge.confirms(pixels, face)]
+        found += unjudged
         return without_hidden(found or self.judge.detect(pixels))
 
 

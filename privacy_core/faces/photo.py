@@ -18,6 +18,8 @@ from privacy_core.schema import Photo
 MAX_PIXELS = 50_000_000
 """Largest accepted photo, width times height, read from the header before decoding."""
 MAX_BYTES = 256 * 1024 * 1024
+_MOST_SCANS = 64
+"""A progressive JPEG has about ten; each more costs a pass over the whole picture."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 _FORMATS_IN_WORDS = "JPEG, PNG, WebP, TIFF, GIF or BMP"
 _CONVERT = f"Save the picture as {_FORMATS_IN_WORDS} and try again."
@@ -118,6 +120,11 @@ def _read_bytes(source: Path | str | bytes) -> tuple[bytes, str]:
         )
     if not data:
         raise PhotoError(f"`photo` must not be empty, got {shown} with 0 bytes. Copy it again.")
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise PhotoError(
+            f"`photo` must be a JPEG of at most {_MOST_SCANS} scans, got {shown} with more. "
+            "Save it again in an image editor."
+        )
     return data, shown
 
 
@@ -145,10 +152,8 @@ def _read_file(path: Path, shown: str) -> bytes:
 
 def _decode(image: Image.Image) -> Photo:
     notes: list[str] = []
-    n_frames = getattr(image, "n_frames", 1)
-    if n_frames > 1:
-        notes.append(f"first frame of {n_frames}")
-        image.seek(0)
+    if _has_second_frame(image):
+        notes.append("first frame of several")
     image.load()
     turned = _UPRIGHT.get(_orientation(image))
     if turned is not None:
@@ -158,6 +163,17 @@ def _decode(image: Image.Image) -> Photo:
         image.info = {"icc_profile": profile, "transparency": transparency}
         notes.append("turned upright")
     return _to_photo(image, notes)
+
+
+def _has_second_frame(image: Image.Image) -> bool:
+    """Look no further than the second frame: counting them all may take minutes."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    finally:
+        image.seek(0)
+    return True
 
 
 def _orientation(image: Image.Image) -> int:

@@ -10,7 +10,7 @@ import torch
 from privacy_core.anonymize import LADDER, Anonymizer
 from privacy_core.backends import load_backend
 from privacy_core.backends.embedded import EmbeddedBackend
-from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceError
+from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceError, PhotoError
 from privacy_core.faces import encode_png, prepare
 from privacy_core.faces.align import template_mask
 from privacy_core.noise import NoiseKey
@@ -308,3 +308,9 @@ def test_an_open_photo_shows_neither_pixels_nor_its_key_when_it_is_printed(backe
     opened = Anonymizer(backend, FixedDetector(FACE)).open(smooth_photo(), key=KEY)
     assert "kkkk" not in repr(opened)
     assert "uint8" not in repr(opened)
+
+
+def test_a_photo_of_too_many_faces_is_refused(backend):
+    crowd = FixedDetector(*[face_at(30 + 5 * i, 60, scale=0.3) for i in range(33)])
+    with pytest.raises(PhotoError, match="at most 32 faces, found 33"):
+        Anonymizer(backend, crowd).open(smooth_photo(), key=NoiseKey.fresh())

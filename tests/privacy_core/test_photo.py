@@ -154,14 +154,14 @@ def test_an_animation_gives_its_first_frame_and_says_so(kind):
     frames = [Image.new("RGB", (128, 96), colour) for colour in ("red", "blue", "green")]
     photo = read_photo(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
     assert np.abs(photo.pixels.astype(int) - (255, 0, 0)).max() <= 4
-    assert photo.notes == ("first frame of 3",)
+    assert photo.notes == ("first frame of several",)
 
 
 def test_a_phone_photo_with_a_second_picture_inside_gives_the_first(picture):
     other = Image.new("RGB", picture.size, "red")
     photo = read_photo(encoded(picture, "MPO", save_all=True, append_images=[other], quality=95))
     assert np.abs(photo.pixels.astype(int) - np.asarray(picture)).mean() < 3
-    assert photo.notes == ("first frame of 2",)
+    assert photo.notes == ("first frame of several",)
 
 
 def test_a_twelve_megapixel_photo_is_read(picture):
@@ -271,3 +271,13 @@ def test_too_many_pixels_are_refused():
     huge = np.broadcast_to(np.uint8(0), (MAX_PIXELS // 1000 + 1, 1000, 3))
     with pytest.raises(InvalidArgumentError, match="between 1 and"):
         photo_from_pixels(huge)
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded():
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(buffer, "JPEG", progressive=True)
+    data = buffer.getvalue()
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert read_photo(data).pixels.shape == (64, 64, 3)
+    with pytest.raises(PhotoError, match="at most 64 scans"):
+        read_photo(data[:-2] + 70 * scan + b"\xff\xd9")
