@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ class DenoiserConfig:
 
 
 class _Block(nn.Module):
-    """x + gate · W₂ silu(W₁ modulate(norm(x))), modulation and gate from the condition."""
+    """x + gate · W₂ silu(W₁ modulate(norm(x))), modulated by `modulation` of the condition."""
 
     def __init__(self, width: int, condition_width: int, dropout: float) -> None:
         super().__init__()
@@ -58,8 +59,8 @@ class _Block(nn.Module):
         nn.init.zeros_(self.down.weight)
         nn.init.zeros_(self.down.bias)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+    def forward(self, x: Tensor, modulation: Tensor) -> Tensor:
+        shift, scale, gate = modulation.chunk(3, dim=-1)
         hidden = nn.functional.silu(self.up(self.norm(x) * (1 + scale) + shift))
         result: Tensor = x + (1 + gate) * self.down(self.dropout(hidden))
         return result
@@ -97,6 +98,8 @@ class CodeDenoiser(nn.Module):
         group_sigma: Tensor,
         context: Tensor | None,
         attributes: Tensor,
+        *,
+        memo: dict[str, list[Tensor]] | None = None,
     ) -> Tensor:
         """Return the (n, K) estimate of the clean code.
 
@@ -106,11 +109,13 @@ class CodeDenoiser(nn.Module):
             group_sigma: (n, G) noise level of each attribute's coordinates.
             context: (n, n_context) codes of the surroundings; rows of NaN, or None, mean unknown.
             attributes: (n, 5) int64 tokens: 0, 1 or `NULL`.
+            memo: Filled with what depends on all but `y`, and used if it is filled already: a third
+                of the work, shared by two calls at one noise level.
         """
         levels = torch.cat([sigma[:, None], group_sigma], 1)  # (n, 1 + G)
         noise = self.per_coordinate(levels)  # (n, K)
         total = (noise**2 + self.sd**2).sqrt()
-        estimate = self._network(y / total, levels, context, attributes)
+        estimate = self._network(y / total, levels, context, attributes, memo)
         c_skip, c_out = (self.sd / total) ** 2, noise * self.sd / total
         return c_skip * y + c_out * estimate.float()
 
@@ -122,22 +127,36 @@ class CodeDenoiser(nn.Module):
         return torch.cat([*parts, levels[:, :1].expand(-1, rest)], 1)
 
     def _network(
-        self, scaled: Tensor, levels: Tensor, context: Tensor | None, attributes: Tensor
+        self,
+        scaled: Tensor,
+        levels: Tensor,
+        context: Tensor | None,
+        attributes: Tensor,
+        memo: dict[str, list[Tensor]] | None,
     ) -> Tensor:
         dtype = self.into.weight.dtype
         surroundings = self.null_context.expand(len(scaled), -1)
         if context is not None:
             known = ~context.isnan().any(1, keepdim=True)
             surroundings = torch.where(known, context.to(dtype), surroundings)
+        memo = {} if memo is None else memo
+        if not memo:
+            condition = self._condition(levels, surroundings, attributes)
+            blocks = cast("list[_Block]", list(self.blocks))
+            memo["modulations"] = [block.modulation(condition) for block in blocks]
+        x = self.into(torch.cat([scaled.to(dtype), surroundings], 1))
+        for block, modulation in zip(self.blocks, memo["modulations"], strict=True):
+            x = block(x, modulation)
+        result: Tensor = self.out(self.norm(x))
+        return result
+
+    def _condition(self, levels: Tensor, surroundings: Tensor, attributes: Tensor) -> Tensor:
+        dtype = self.into.weight.dtype
         condition = self.level(_fourier(levels).to(dtype)) + self.context(surroundings)
         for embedding, tokens in zip(self.attributes, attributes.T, strict=True):
             condition = condition + embedding(tokens)
-        condition = nn.functional.silu(self.mix(nn.functional.silu(condition)))
-        x = self.into(torch.cat([scaled.to(dtype), surroundings], 1))
-        for block in self.blocks:
-            x = block(x, condition)
-        result: Tensor = self.out(self.norm(x))
-        return result
+        mixed: Tensor = nn.functional.silu(self.mix(nn.functional.silu(condition)))
+        return mixed
 
 
 def _fourier(levels: Tensor) -> Tensor:

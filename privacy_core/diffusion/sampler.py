@@ -70,9 +70,11 @@ def sample(
 
     trusted = None if context is None else CONTEXT_TRUST * context
 
+    memo: dict[str, list[Tensor]] = {}
+
     def estimate(x: Tensor, level: Tensor) -> Tensor:
-        told = caution * level
-        clean: Tensor = denoiser(x, told, told[:, None] * group_scale, trusted, attributes)
+        told, groups = caution * level, caution * level[:, None] * group_scale
+        clean: Tensor = denoiser(x, told, groups, trusted, attributes, memo=memo)
         return clean
 
     for now, after in pairwise(steps):
@@ -81,6 +83,7 @@ def sample(
         euler: Tensor = x + step * slope
         if float(after[0]) == 0.0:
             return euler
+        memo.clear()  # The next step begins at the level where this one ends.
         corrected = (euler - estimate(euler, after)) / after[:, None]
         x = x + step * (slope + corrected) / 2
     return x

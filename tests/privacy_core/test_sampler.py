@@ -162,3 +162,14 @@ def test_caution_trusts_the_noisy_code_less(gaussian):
     exact = plain(gaussian, y, sigma)
     cautious = sample(gaussian, y, sigma, torch.ones(64, K), **arguments)
     assert (cautious.std(0) < exact.std(0)).all()
+
+
+def test_what_two_calls_at_one_level_share_changes_nothing():
+    denoiser = tiny_denoiser(tiny_code())
+    y, sigma, groups = normals(2), torch.ones(2), torch.ones(2, len(GROUPS))
+    memo = {}
+    first = denoiser(y, sigma, groups, None, tokens(2), memo=memo)
+    again = denoiser(2 * y, sigma, groups, None, tokens(2), memo=memo)
+    assert torch.equal(first, denoiser(y, sigma, groups, None, tokens(2)))
+    assert torch.equal(again, denoiser(2 * y, sigma, groups, None, tokens(2)))
+    assert len(memo["modulations"]) == len(denoiser.blocks)

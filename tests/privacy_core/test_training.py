@@ -60,7 +60,7 @@ def new_model(sizes=SIZES, *, seed=0):
 class BestLinear(CodeDenoiser):
     """The posterior mean of the normal codes of `batch`: no denoiser does better."""
 
-    def forward(self, y, sigma, group_sigma, context, attributes):
+    def forward(self, y, sigma, group_sigma, context, attributes, **_):
         noise = self.per_coordinate(torch.cat([sigma[:, None], group_sigma], 1))
         covariance = (mixing() @ mixing().T).expand(len(y), -1, -1)
         return (

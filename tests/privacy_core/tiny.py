@@ -101,7 +101,7 @@ class RecordingDenoiser(CodeDenoiser):
         super().__init__(config)
         self.seen = []
 
-    def forward(self, y, sigma, group_sigma, context, attributes):
+    def forward(self, y, sigma, group_sigma, context, attributes, **_):
         self.seen.append({"y": y.clone(), "sigma": sigma.clone(), "attributes": attributes})
         return super().forward(y, sigma, group_sigma, context, attributes)
 
