@@ -46,7 +46,7 @@ from privacy_core.faces import DigitalSourceType, default_detector, encode_png, 
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
 from privacy_core.privacy import NOT_COVERED
-from privacy_core.report import worst_case
+from privacy_core.report import verified_share, worst_case
 from privacy_core.schema import RGB, AttributePolicy, StrengthCurve, Variant
 from visit import DEFAULT_STRENGTH, OpenPhotos, RatingDesk, Visit, reduced, tile
 from wording import (
@@ -320,12 +320,10 @@ class Handlers:
 
     def _line(self, variant: Variant) -> str:
         """Say what is guaranteed, and what was measured where the policy is the measured one."""
-        line = privacy_line(variant)
-        if variant.policy != AttributePolicy():
-            return line
+        measured = measured_line(verified_share(variant, self._curve))
         rate = worst_case(variant, self._curve)["true_positive_rate"]
-        worst = worst_line(rate) if isinstance(rate, float) else ""
-        return line + measured_line(self._curve, variant) + worst
+        worst = worst_line(rate) if measured and isinstance(rate, float) else ""
+        return privacy_line(variant) + measured + worst
 
     def _preview(self, pixels: RGB) -> str:
         """Write a small copy into the page's cache and return its path."""

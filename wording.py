@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from privacy_core.privacy import DELTA
-from privacy_core.schema import PrivacyStatement, StrengthCurve, Variant
+from privacy_core.schema import PrivacyStatement, Variant
 
 LETTERS = "ABCD"
 JUST_RIGHT = (
@@ -149,15 +149,10 @@ def saved_line(n_rows: int, recovery_code: str | None) -> str:
     return f"**Saved.** Your code to delete your answers, shown only now: `{recovery_code}`"
 
 
-def measured_line(curve: StrengthCurve | None, variant: Variant) -> str:
+def measured_line(share: float | None) -> str:
     """Say how often variants of this noise were still recognised when the model was measured."""
-    sigmas, verified = ((curve.measured if curve else {}).get(k) for k in ("sigmas", "verified"))
-    if not isinstance(sigmas, list) or not isinstance(verified, list) or not variant.protected:
+    if share is None:
         return ""
-    # Strength 1 has no σ: pure noise, as good as the strongest that was measured.
-    sigma = sigmas[-1] if variant.sigma is None else variant.sigma
-    nearest = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - sigma))
-    share = verified[1 + nearest]
     shown = "under 1%" if share < _ONE_PERCENT else f"{share:.0%}"
     return f" In our tests an ordinary face recogniser still knew {shown} of the originals."
 

@@ -260,6 +260,12 @@ def _fit_model(options: argparse.Namespace, tools: _Tools) -> None:
         detector=tools.detector(),
         report=_Progress(),
         talk=_say,
+        provenance={
+            "command": f"`{_PROGRAM} fit-model DATA --out DIR --components {components} "
+            f"--faces {n_faces} --seed {seed}`",
+            "rows": str(len(rows)),
+            "SHA-256 of the rows": rows.digest(),
+        },
     )
     _say(f"Wrote the model to {out}. Next: {_PROGRAM} calibrate {options.data} --model {out}")
 

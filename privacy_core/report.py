@@ -21,6 +21,7 @@ from privacy_core.recognition import Recogniser
 from privacy_core.schema import (
     RGB,
     SCHEMA_VERSION,
+    AttributePolicy,
     Face,
     PrivacyStatement,
     StrengthCurve,
@@ -171,8 +172,33 @@ def _one(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
         "covered": list(variant.covered),
         "faces": faces,
         "all_faces": {**together, "note": _FACES},
+        "recogniser": _recognised(variant, curve),
         "worst_case": worst_case(variant, curve),
     }
+
+
+def verified_share(variant: Variant, curve: StrengthCurve | None) -> float | None:
+    """Return the share of calibration faces still verified at a variant's noise, in [0, 1].
+
+    At the measured noise level nearest to the variant's; None where nothing was measured: without
+    a curve or noise, and under an attribute policy.
+    """
+    if curve is None or not variant.protected or variant.policy != AttributePolicy():
+        return None
+    sigmas, verified = (curve.measured.get(name) for name in ("sigmas", "verified"))
+    if not isinstance(sigmas, list) or not isinstance(verified, list):
+        return None
+    # Strength 1 has no σ: pure noise, as good as the strongest that was measured.
+    sigma = sigmas[-1] if variant.sigma is None else variant.sigma
+    nearest = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - sigma))
+    return float(verified[1 + nearest])
+
+
+def _recognised(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
+    share = verified_share(variant, curve)
+    name = None if curve is None else curve.measured.get("recogniser")
+    reason = None if share is not None else "not measured for this backend, strength or policy"
+    return {"name": name, "verified_share_at_calibration": share, "reason": reason}
 
 
 def _together(one: PrivacyStatement, n: int) -> PrivacyStatement:

@@ -21,6 +21,7 @@ from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import FaceFailedError, PhotoError
 from privacy_core.faces import HogDetector, photo_from_pixels
 from privacy_core.faces.output import VOCABULARY
+from privacy_core.report import verified_share
 from privacy_core.schema import AttributePolicy
 from tests.page_server import API, RefusedError, Visitor, jpeg, start
 from tests.privacy_core.tiny import CURVE, write_tiny_model
@@ -434,8 +435,9 @@ def test_the_line_names_the_measured_share_of_the_nearest_noise(opened):
     variant = opened.photo().variant(0.8)
     rates = {"sigmas": [0.1, variant.sigma], "verified": [1.0, 0.9, 0.02]}
     curve = replace(CURVE, measured=rates)
-    assert "still knew 2% of the originals" in measured_line(curve, variant)
-    assert measured_line(None, variant) == ""
+    assert "still knew 2% of the originals" in measured_line(verified_share(variant, curve))
+    assert measured_line(verified_share(variant, None)) == ""
+    assert "under 1%" in measured_line(0.004)
 
 
 def test_a_line_for_several_faces_says_that_it_holds_for_each(opened):

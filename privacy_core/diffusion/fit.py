@@ -62,6 +62,7 @@ def fit_model(
     detector: FaceDetector,
     report: Callable[[str, int, int], None],
     talk: Callable[[str], None],
+    provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fit a model to faces and write it to `out`, uncalibrated.
 
@@ -73,6 +74,7 @@ def fit_model(
         detector: The product's detector.
         report: Progress as (stage, done, total).
         talk: One line per validation.
+        provenance: What the card says of the run: command, data and its digest.
 
     Returns:
         The facts of `fit.json`: settings, counts, losses, seconds.
@@ -102,7 +104,8 @@ def fit_model(
     denoiser.load_state_dict(best, strict=False)
     save_model(out, code, denoiser.eval(), population=_population(prepared), curve=None)
     Image.fromarray(sample_sheet(code, denoiser)).save(out / "samples.png")
-    facts = {
+    facts: dict[str, Any] = {
+        "provenance": dict(provenance or {}),
         "config": asdict(config),
         "counts": dict(prepared.counts),
         "fit_faces": len(prepared.between(*FIT)),
@@ -112,7 +115,27 @@ def fit_model(
         "losses": trainer.log,
     }
     (out / "fit.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (out / "README.md").write_text(_card(facts), encoding="utf-8")
     return facts
+
+
+def _card(facts: Mapping[str, Any]) -> str:
+    """Return a model card with what is known of the run; terms are for its owner to add."""
+    rows = {
+        **facts["provenance"],
+        "seed": facts["config"]["training"]["seed"],
+        "fitted faces": facts["fit_faces"],
+        "validation faces": facts["validation_faces"],
+        "minutes of training": round(facts["seconds_of_training"] / 60, 1),
+        "best validation loss": round(facts["best_validation_loss"], 4),
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return (
+        "---\nlibrary_name: diffusers\n---\n\n# A face model of Privacy Dial\n\n"
+        "Say here whose faces it was fitted to, on what terms, and what it may be used for.\n\n"
+        f"| | |\n|---|---|\n{table}\n\nLosses and all settings: `fit.json`.\n\n"
+        "![Faces from pure noise, without any surroundings](samples.png)\n"
+    )
 
 
 def _check_settings(work: Path, config: FitConfig) -> None:

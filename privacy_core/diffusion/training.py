@@ -205,8 +205,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = state["average"]
         self.generator.set_state(state["generator"])
-        if "dropout" in state:  # absent from checkpoints of earlier versions
-            torch.set_rng_state(state["dropout"])
+        torch.set_rng_state(state["dropout"])
         self.step_index, self.seconds = int(state["step"]), float(state["seconds"])
         self.best = (float(state["best"][0]), int(state["best"][1]))
         self.log = state["log"]

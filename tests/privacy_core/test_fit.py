@@ -130,6 +130,9 @@ def test_the_weights_saved_are_the_best_of_the_run(fitted):
 def test_the_facts_tell_settings_counts_and_losses(fitted):
     out, facts, said, stages = fitted
     assert json.loads((out / "fit.json").read_text()) == facts
+    card = (out / "README.md").read_text()
+    assert f"| fitted faces | {facts['fit_faces']} |" in card
+    assert "| seed | 0 |" in card
     assert facts["counts"]["rows"] == N_ROWS
     assert facts["counts"]["unreadable"] == 1
     assert facts["counts"]["no_face"] <= 5

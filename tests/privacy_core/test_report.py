@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,3 +235,17 @@ def test_the_threshold_comes_from_the_calibration(backend):
     )
     assert found["threshold"] == 0.55
     assert len(found["faces"]) == 2
+
+
+def test_the_recognisers_share_stands_beside_epsilon_or_says_why_not(backend):
+    measured = {"sigmas": [0.1, 5.0], "verified": [1.0, 0.9, 0.02], "recogniser": "some"}
+    curve = replace(backend.curve, measured=measured)
+    photo = smooth_photo()
+    opened = Anonymizer(backend, FixedDetector(face_at(20, 15))).open(photo, key=KEY)
+    shares = {}
+    for strength in (0.0, 0.1, 1.0):
+        found = variant_report(opened.variant(strength), curve=curve)["recogniser"]
+        shares[strength] = found["verified_share_at_calibration"]
+        assert (found["reason"] is None) == (shares[strength] is not None)
+    assert shares == {0.0: None, 0.1: 0.9, 1.0: 0.02}
+    assert variant_report(opened.variant(1.0))["recogniser"]["reason"]
