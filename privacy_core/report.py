@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
+
 from privacy_core.privacy import (
     NOT_COVERED,
     PUBLIC_NOISE,
@@ -180,8 +182,8 @@ def _one(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
 def verified_share(variant: Variant, curve: StrengthCurve | None) -> float | None:
     """Return the share of calibration faces still verified at a variant's noise, in [0, 1].
 
-    At the measured noise level nearest to the variant's; None where nothing was measured: without
-    a curve or noise, and under an attribute policy.
+    Linear in ln σ between measured noise levels; None where nothing was measured: without a curve
+    or noise, and under an attribute policy.
     """
     if curve is None or not variant.protected or variant.policy != AttributePolicy():
         return None
@@ -190,8 +192,7 @@ def verified_share(variant: Variant, curve: StrengthCurve | None) -> float | Non
         return None
     # Strength 1 has no σ: pure noise, as good as the strongest that was measured.
     sigma = sigmas[-1] if variant.sigma is None else variant.sigma
-    nearest = min(range(len(sigmas)), key=lambda i: abs(sigmas[i] - sigma))
-    return float(verified[1 + nearest])
+    return float(np.interp(math.log(sigma), np.log(sigmas), verified[1:]))
 
 
 def _recognised(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:

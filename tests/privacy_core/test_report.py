@@ -26,6 +26,7 @@ from privacy_core.report import (
     ladder_report,
     ladder_statement,
     variant_report,
+    verified_share,
 )
 from privacy_core.schema import AttributePolicy
 from tests.privacy_core.tiny import CURVE, FixedDetector, face_at, smooth_photo, tiny_model
@@ -249,3 +250,11 @@ def test_the_recognisers_share_stands_beside_epsilon_or_says_why_not(backend):
         assert (found["reason"] is None) == (shares[strength] is not None)
     assert shares == {0.0: None, 0.1: 0.9, 1.0: 0.02}
     assert variant_report(opened.variant(1.0))["recogniser"]["reason"]
+
+
+def test_the_recognisers_share_is_read_between_the_noise_levels_that_were_measured(backend):
+    opened = Anonymizer(backend, FixedDetector(face_at(20, 15))).open(smooth_photo(), key=KEY)
+    variant = opened.variant(0.5)
+    around = [variant.sigma / 4, variant.sigma * 2]
+    curve = replace(backend.curve, measured={"sigmas": around, "verified": [1.0, 0.9, 0.3]})
+    assert verified_share(variant, curve) == pytest.approx(0.5)
