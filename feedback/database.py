@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 """Statements that lead from `user_version` i to i + 1; never edited, only added to. Times are
 milliseconds since 1970, UTC."""
 _BUSY_SECONDS = 5.0
+_PAUSE_SECONDS = 0.01
 
 
 class Database:
@@ -63,8 +65,7 @@ class Database:
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             try:
-                self._check()
-                self._configure()
+                self._set_up()
             except BaseException:
                 self._connection.close()
                 raise
@@ -113,17 +114,34 @@ class Database:
                 "that does. The rows are deleted, their traces not yet: erase again."
             )
 
+    def _set_up(self) -> None:
+        """Check and configure, again while others do the same: SQLite does not wait there."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._check()
+                self._configure()
+            except sqlite3.OperationalError as error:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE_SECONDS)
+            else:
+                return
+
     def _check(self) -> None:
         """Check that the file is ours and whole, before anything is changed."""
         c = self._connection
-        application_id = c.execute("PRAGMA application_id").fetchone()[0]
-        n_tables = c.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        # In one statement, so that all three are of one moment: another process may be making it.
+        application_id, version, n_tables = c.execute(
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema) "
+            "FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
         if application_id != APPLICATION_ID and (application_id or n_tables):
             raise CorruptStoreError(
                 f"{self.path} must be a store of ratings, got another program's database. "
                 "Nothing was changed; choose another file."
             )
-        version = c.execute("PRAGMA user_version").fetchone()[0]
         if version > len(MIGRATIONS):
             raise StoreError(
                 f"{self.path} must have store version {len(MIGRATIONS)} or lower, got {version}. "
