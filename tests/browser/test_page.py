@@ -51,7 +51,7 @@ def faults():
 def watch(tab, faults):
     def hear(message):
         if message.type == "error":
-            faults.append(message.text)
+            faults.append(f"{message.text} {message.location.get('url', '')}")
 
     def see(request):
         address = urlparse(request.url)
