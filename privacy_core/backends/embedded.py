@@ -92,8 +92,9 @@ class EmbeddedBackend:
         keys = [self._face_key(request.key, request.policy) for request in requests]
         sigmas, y = self._noised(code.clip(factors * codes, radius), rungs, keys)
         # From here on nothing of the face is used but y.
-        y = y + factors * self._hidden_values(requests, rungs, keys)
-        codes = self._generate(y, sigmas, factors, requests, keys)
+        tokens = [self._tokens(r.policy, key) for r, key in zip(requests, keys, strict=True)]
+        y = y + factors * self._hidden_values(requests, rungs, tokens)
+        codes = self._generate(y, sigmas, factors, requests, tokens)
         frames = code.decode(codes).numpy()
         finite = codes.isfinite().all(1).tolist()
         return [
@@ -137,7 +138,7 @@ class EmbeddedBackend:
         return sigmas, torch.stack(rows)
 
     def _hidden_values(
-        self, requests: Sequence[FaceRequest], rungs: list[int], keys: list[NoiseKey]
+        self, requests: Sequence[FaceRequest], rungs: list[int], tokens: list[list[int]]
     ) -> Tensor:
         """Return (n, K) what shows the drawn values of hidden attributes, read from no face.
 
@@ -145,8 +146,8 @@ class EmbeddedBackend:
         """
         code = self.model.code
         rows = [
-            code.hidden_values(request.policy, self._tokens(request.policy, key)) * (rung < _PURE)
-            for request, rung, key in zip(requests, rungs, keys, strict=True)
+            code.hidden_values(request.policy, values) * (rung < _PURE)
+            for request, rung, values in zip(requests, rungs, tokens, strict=True)
         ]
         return torch.stack(rows)
 
@@ -156,7 +157,7 @@ class EmbeddedBackend:
         sigmas: list[float],
         factors: Tensor,
         requests: Sequence[FaceRequest],
-        keys: list[NoiseKey],
+        tokens: list[list[int]],
     ) -> Tensor:
         """Return (n, K) clean codes: y itself where σ is 0, else the end of the ODE."""
         codes = y / factors
@@ -164,7 +165,6 @@ class EmbeddedBackend:
         if bool(noisy.any()):
             context = torch.from_numpy(np.stack([request.context for request in requests]))
             known = known_mask(np.stack([request.quad for request in requests]))
-            tokens = [self._tokens(r.policy, key) for r, key in zip(requests, keys, strict=True)]
             codes[noisy] = sample(
                 self.model.denoiser,
                 y[noisy],

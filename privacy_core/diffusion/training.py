@@ -25,7 +25,7 @@ _LOWEST = 0.003
 _NORMAL_SHARE = 0.85
 """Share of ln σ drawn from the normal; the rest is uniform over the whole range."""
 _PLAIN, _KEPT, _NO_POLICY = 0.5, 0.25, 0.25
-"""Shares of groups left plain and kept (the rest is hidden), and of faces without any policy."""
+"""Shares of groups left plain and kept (the rest is noisier), and of faces without any policy."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Noise:
 def draw_noise(
     model: CodeDenoiser, n: int, config: TrainingConfig, generator: torch.Generator
 ) -> Noise:
-    """Draw noise levels; each group is plain, kept (σ/4), hidden (σ to the top), or independent."""
+    """Draw noise levels; each group is plain, kept (σ/4), noisier, or independent."""
     n_groups = len(model.sizes.groups)
 
     def uniform(*shape: int) -> Tensor:
@@ -119,12 +119,12 @@ def draw_noise(
 
     log_sigma = log_level(n)
     plain = log_sigma[:, None].expand(n, n_groups)
-    hidden = plain + (high - plain) * uniform(n, n_groups)
+    noisier = plain + (high - plain) * uniform(n, n_groups)
     if config.independent_groups:
-        hidden = log_level(n, n_groups)
+        noisier = log_level(n, n_groups)
     choice = uniform(n, n_groups)
-    kept = hidden if config.independent_groups else plain - math.log(KEEP_FACTOR)
-    group = torch.where(choice < _PLAIN, plain, torch.where(choice < _PLAIN + _KEPT, kept, hidden))
+    kept = noisier if config.independent_groups else plain - math.log(KEEP_FACTOR)
+    group = torch.where(choice < _PLAIN, plain, torch.where(choice < _PLAIN + _KEPT, kept, noisier))
     group = torch.where(uniform(n, 1) < _NO_POLICY, plain, group)
     levels = torch.cat([log_sigma[:, None], group], 1).exp()
     return Noise(levels[:, 0], levels[:, 1:], model.per_coordinate(levels))
