@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import datasets
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of the rows written now; rows of every earlier version are read."""
 RESPONSE_TYPES = ("jar5", "best_of_n", "likert5", "slider")
 CLIENTS = ("web", "mobile", "api")
 SOURCES = ("own_photo", "demo_photo", "synthetic_face")
@@ -29,6 +30,20 @@ Client = Literal["web", "mobile", "api"]
 Source = Literal["own_photo", "demo_photo", "synthetic_face"]
 ConsentScope = Literal["personal_only", "aggregate", "publish_row"]
 
+NO_ATTRIBUTES = "none"
+"""The text of the empty attribute policy; what was not recorded is null."""
+_NAMES = "{item}(?:,{item})*"
+_NAME = "[a-z][a-z0-9_]{0,31}"
+_SECTIONS = (
+    "keep=" + _NAMES.format(item=_NAME),
+    "hide=" + _NAMES.format(item=_NAME),
+    "set=" + _NAMES.format(item=_NAME + ":[a-z0-9_.+-]{1,32}"),
+)
+# Every section once at most, in this order; not empty; at most 256 characters.
+_ATTRIBUTES = re.compile(
+    rf"(?=.{{1,256}}\Z)(?:{NO_ATTRIBUTES}|(?!;)"
+    + rf"(?:{_SECTIONS[0]})?(?:(?:^|;)(?:{_SECTIONS[1]}))?(?:(?:^|;)(?:{_SECTIONS[2]}))?)"
+)
 _FLOAT32_MIN, _FLOAT32_MAX = 1.2e-38, 3.4e38
 _HIGHEST_RESPONSE = {"jar5": 4, "best_of_n": 1, "likert5": 4}
 
@@ -44,6 +59,7 @@ class Column:
         rule: The rule in words, after "must be".
         nullable: Whether None is allowed.
         labels: The closed list, in the order of its integers.
+        since: The schema version that brought it; rows of earlier ones lack it.
     """
 
     name: str
@@ -52,6 +68,7 @@ class Column:
     rule: str
     nullable: bool = False
     labels: tuple[str, ...] = ()
+    since: int = 1
 
 
 def _text(name: str, pattern: str, rule: str) -> Column:
@@ -117,6 +134,18 @@ def _is_utc_ms(value: Any) -> bool:
     return is_utc and value.microsecond % 1000 == 0
 
 
+def _is_attribute_policy(value: Any) -> bool:
+    """Return whether it is the one spelling of an attribute policy: sorted, each name once."""
+    if not isinstance(value, str) or not _ATTRIBUTES.fullmatch(value):
+        return False
+    if value == NO_ATTRIBUTES:
+        return True
+    sections = [section.split("=")[1].split(",") for section in value.split(";")]
+    names = [[item.split(":")[0] for item in section] for section in sections]
+    every = [name for section in names for name in section]
+    return len(set(every)) == len(every) and all(section == sorted(section) for section in names)
+
+
 COLUMNS: tuple[Column, ...] = (
     _id("rating_id"),
     _integer("schema_version", "int16", 1, SCHEMA_VERSION),
@@ -146,6 +175,14 @@ COLUMNS: tuple[Column, ...] = (
     _label("consent_scope", CONSENT_SCOPES),
     Column("created_at", "timestamp[ms, tz=UTC]", _is_utc_ms, "a UTC time in whole milliseconds"),
     _word("app_version"),
+    Column(
+        "attributes",
+        "string",
+        _is_attribute_policy,
+        "none or keep=a,b;hide=c;set=d:value with sorted names, each once, or null",
+        nullable=True,
+        since=2,
+    ),
 )
 """The columns, in order; new ones will be nullable, last, and raise `SCHEMA_VERSION`."""
 
@@ -181,6 +218,12 @@ def row_problems(record: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"`position` must be below `n_shown` ({fine['n_shown']}), got {fine['position']}."
         )
+    version = fine.get("schema_version", SCHEMA_VERSION)
+    problems += [
+        f"`{c.name}` must be null in a row of schema {version}, got {describe(fine[c.name])}."
+        for c in COLUMNS
+        if c.since > version and fine.get(c.name) is not None
+    ]
     return problems
 
 
@@ -214,11 +257,15 @@ def describe(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else f"a {type(value).__name__}"
 
 
-def features() -> datasets.Features:
-    """Return the columns as `datasets.Features`, the one schema of every parquet shard."""
+def features(version: int = SCHEMA_VERSION) -> datasets.Features:
+    """Return the columns of a schema version as `datasets.Features`, those of every shard."""
     # Imported here: `datasets` takes most of a second, and rating does not need it.
     from datasets import ClassLabel, Features, Value  # noqa: PLC0415
 
     return Features(
-        {c.name: ClassLabel(names=list(c.labels)) if c.labels else Value(c.dtype) for c in COLUMNS}
+        {
+            c.name: ClassLabel(names=list(c.labels)) if c.labels else Value(c.dtype)
+            for c in COLUMNS
+            if c.since <= version
+        }
     )

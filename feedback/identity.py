@@ -7,7 +7,6 @@ whoever reads the page's source must not learn the strengths before answering.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import json
 import secrets
@@ -22,11 +21,11 @@ from feedback.errors import (
 )
 from feedback.keys import Keys
 from feedback.page import Page, Rater, Shown
+from feedback.sealing import NONCE_BYTES, from_base64, seal, to_base64, unseal
 
 STUDY = "privacy-dial"
 MAX_TOKEN_LENGTH = 8192
 _SECRET_BYTES = 16
-_NONCE_BYTES = 16
 _TAG_BYTES = 32
 _CODE_TAG_BYTES = 4
 _CODE_LETTERS = 32
@@ -65,7 +64,7 @@ def open_rater(keys: Keys, token: str) -> str:
         ForgedTokenError: The token was not minted with these keys.
     """
     prefix, _, text = token.partition(".") if len(token) <= MAX_TOKEN_LENGTH else ("", "", "")
-    raw = _from_base64(text) if prefix == "r1" else b""
+    raw = from_base64(text) if prefix == "r1" else b""
     return _checked_sub(keys, raw, tag_bytes=_TAG_BYTES)
 
 
@@ -112,9 +111,7 @@ def issue_page(keys: Keys, page: Page) -> str:
     """Return the token that lets the page be answered, sealed with the last epoch's keys."""
     record = asdict(page) | {"expires_at": page.expires_at.isoformat()}
     plain = json.dumps(record, separators=(",", ":")).encode()
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    body = nonce + _stream_xor(keys.derive("page stream"), nonce, plain)
-    return f"p1.{keys.epoch}.{_to_base64(body + _page_tag(keys, keys.epoch, body))}"
+    return f"p1.{keys.epoch}.{to_base64(seal(keys, 'page', plain))}"
 
 
 def open_page(keys: Keys, token: str, *, session: str, now: datetime) -> Page:
@@ -133,11 +130,11 @@ def open_page(keys: Keys, token: str, *, session: str, now: datetime) -> Page:
         ExpiredTokenError: Its time is over.
         ForeignTokenError: It was issued to another web session.
     """
-    epoch, body, tag = _split_page_token(keys, token)
-    if not hmac.compare_digest(tag, _page_tag(keys, epoch, body)):
+    epoch, sealed = _split_page_token(keys, token)
+    plain = unseal(keys, "page", sealed, epoch=epoch)
+    if plain is None:
         raise _forged("page token")
-    nonce, sealed = body[:_NONCE_BYTES], body[_NONCE_BYTES:]
-    record = json.loads(_stream_xor(keys.derive("page stream", epoch=epoch), nonce, sealed))
+    record = json.loads(plain)
     record["shown"] = tuple(Shown(**variant) for variant in record["shown"])
     record["expires_at"] = datetime.fromisoformat(record["expires_at"])
     page = Page(**record)
@@ -154,27 +151,16 @@ def open_page(keys: Keys, token: str, *, session: str, now: datetime) -> Page:
     return page
 
 
-def _split_page_token(keys: Keys, token: str) -> tuple[int, bytes, bytes]:
-    """Return epoch, body and tag of a token that has the right form."""
+def _split_page_token(keys: Keys, token: str) -> tuple[int, bytes]:
+    """Return epoch and sealed bytes of a token that has the right form."""
     parts = token.split(".") if len(token) <= MAX_TOKEN_LENGTH else []
     epochs = {str(epoch): epoch for epoch in keys.by_epoch}
     if len(parts) != 3 or parts[0] != "p1" or parts[1] not in epochs:  # noqa: PLR2004
         raise _forged("page token")
-    raw = _from_base64(parts[2])
-    if len(raw) <= _NONCE_BYTES + _TAG_BYTES:
+    raw = from_base64(parts[2])
+    if len(raw) <= NONCE_BYTES + _TAG_BYTES:
         raise _forged("page token")
-    return epochs[parts[1]], raw[:-_TAG_BYTES], raw[-_TAG_BYTES:]
-
-
-def _page_tag(keys: Keys, epoch: int, body: bytes) -> bytes:
-    return hmac.digest(keys.derive("page tag", epoch=epoch), body, "sha256")
-
-
-def _stream_xor(key: bytes, nonce: bytes, data: bytes) -> bytes:
-    """Encrypt or decrypt with HMAC-SHA256 in counter mode; `nonce` is used once per key."""
-    blocks = range((len(data) + 31) // 32)
-    stream = b"".join(hmac.digest(key, nonce + i.to_bytes(4, "big"), "sha256") for i in blocks)
-    return bytes(a ^ b for a, b in zip(data, stream, strict=False))
+    return epochs[parts[1]], raw
 
 
 def _anonymous(keys: Keys, secret: bytes) -> AnonymousRater:
@@ -182,7 +168,7 @@ def _anonymous(keys: Keys, secret: bytes) -> AnonymousRater:
     code = base64.b32encode(secret + tag[:_CODE_TAG_BYTES]).decode()
     code = code.translate(str.maketrans(_RFC4648, _CROCKFORD))
     groups = [code[i : i + 4] for i in range(0, len(code), 4)]
-    return AnonymousRater(token=f"r1.{_to_base64(secret + tag)}", recovery_code="-".join(groups))
+    return AnonymousRater(token=f"r1.{to_base64(secret + tag)}", recovery_code="-".join(groups))
 
 
 def _checked_sub(keys: Keys, raw: bytes, *, tag_bytes: int) -> str:
@@ -208,16 +194,3 @@ def _forged(what: str) -> ForgedTokenError:
 
 def _hmac_hex(key: bytes, text: str) -> str:
     return hmac.digest(key, text.encode(errors="surrogatepass"), "sha256").hex()[:32]
-
-
-def _to_base64(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _from_base64(text: str) -> bytes:
-    """Return the bytes of the one spelling `_to_base64` gives them, else no bytes."""
-    try:
-        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return b""
-    return raw if _to_base64(raw) == text else b""

@@ -108,6 +108,7 @@ class Page:
         policy: How the strengths and their order were chosen.
         propensity: Probability in (0, 1] with which `policy` chose this set of strengths.
         page_id: Random.
+        attributes: What the variants keep, hide and set, as the row says it; None: not recorded.
     """
 
     session_id: str
@@ -121,6 +122,7 @@ class Page:
     policy: str = "fixed_ladder"
     propensity: float = 1.0
     page_id: str = field(default_factory=new_id)
+    attributes: str | None = None
 
     def __post_init__(self) -> None:
         """Check all fields at once."""
@@ -149,16 +151,17 @@ class Answer:
     """The clicks on one page.
 
     Attributes:
-        best: Position, from 0, of the variant they would post.
+        best: Position, from 0, of the variant they would post; None if none is good enough.
         just_right: Of that variant: 0 far too recognisable, 1 slightly, 2 just right, 3 changed
-            slightly too much, 4 far too much.
+            slightly too much, 4 far too much. Where none is good enough, of all of them: 0 or 1
+            all too recognisable, 3 or 4 all changed too much.
         best_ms: Milliseconds until the first click.
         just_right_ms: Milliseconds from there to the second.
         client: Where the answer came from.
         answered_at: UTC time.
     """
 
-    best: int
+    best: int | None
     just_right: int
     best_ms: int
     just_right_ms: int
@@ -186,6 +189,9 @@ def rows_of_page(
     page: Page, answer: Answer, *, rater: Rater, consent: Consent | None, key: bytes
 ) -> tuple[Rating, ...]:
     """Turn an answered page into rows: one best_of_n row per variant, one jar5 row for the best.
+
+    Where none is good enough every best_of_n row is 0, and the jar5 row is of the variant that
+    says most: the strongest if all are too recognisable, the weakest if all are changed too much.
 
     Args:
         page: As opened from its token.
@@ -221,7 +227,8 @@ def rows_of_page(
     choices = (
         row(i, "best_of_n", int(i == answer.best), answer.best_ms) for i in range(len(page.shown))
     )
-    return (*choices, row(answer.best, "jar5", answer.just_right, answer.just_right_ms))
+    judged = _judged_position(page, answer)
+    return (*choices, row(judged, "jar5", answer.just_right, answer.just_right_ms))
 
 
 def check_rows(page: Page, rows: Sequence[Rating]) -> None:
@@ -259,7 +266,18 @@ _PAGE_COLUMNS = (
     "app_version",
     "policy",
     "propensity",
+    "attributes",
 )
+_JUST_RIGHT = 2
+
+
+def _judged_position(page: Page, answer: Answer) -> int:
+    """Return the position the second answer is about."""
+    if answer.best is not None:
+        return answer.best
+    strengths = [variant.strength for variant in page.shown]
+    extreme = max(strengths) if answer.just_right < _JUST_RIGHT else min(strengths)
+    return strengths.index(extreme)
 
 
 def _check(columns: dict[str, Any]) -> None:
@@ -271,14 +289,19 @@ def _check(columns: dict[str, Any]) -> None:
 def _check_answer(page: Page, answer: Answer) -> None:
     """Raise for an answer the page does not allow, naming the answer's own fields."""
     problems = []
-    limits = {"best": len(page.shown) - 1, "just_right": 4}
-    limits |= {"best_ms": MAX_RESPONSE_MS, "just_right_ms": MAX_RESPONSE_MS}
+    limits = {} if answer.best is None else {"best": len(page.shown) - 1}
+    limits |= {"just_right": 4, "best_ms": MAX_RESPONSE_MS, "just_right_ms": MAX_RESPONSE_MS}
     for name, highest in limits.items():
         value = getattr(answer, name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= highest:
             problems.append(
                 f"`{name}` must be an integer from 0 to {highest}, got {describe(value)}."
             )
+    if answer.best is None and answer.just_right == _JUST_RIGHT:
+        problems.append(
+            "`just_right` must be 0, 1, 3 or 4 where `best` is None, got 2. Say whether all are "
+            "too recognisable or all are changed too much, or name the `best`."
+        )
     problems += row_problems({"client": answer.client})
     problems += _time_problems("answered_at", answer.answered_at)
     if problems:

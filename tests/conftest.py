@@ -19,6 +19,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Uploads by Xet go to another server than the Hub; `hub_server` speaks what they replace.
+os.environ["HF_HUB_DISABLE_XET"] = "1"
 
 # Time limits of single examples measure the machine, not the code.
 settings.register_profile("privacy-dial", deadline=None, derandomize=REQUIRE_TOOLS in os.environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from feedback import Answer, Consent, Keys, Page, Rater, Rating, Shown, new_id, rows_of_page
+from tests.hub_server import HubServer
 
 NOW = datetime(2026, 11, 20, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -73,3 +75,12 @@ def world() -> World:
         Keys({1: bytes(range(32))}, is_generated=False, notice=""),
         Consent("2026-11", "aggregate"),
     )
+
+
+@pytest.fixture
+def hub() -> Iterator[HubServer]:
+    """A Hub of this machine with two people: anna (token hf_anna) and ben (hf_ben)."""
+    with HubServer() as server:
+        server.add_user("anna", "hf_anna")
+        server.add_user("ben", "hf_ben")
+        yield server

@@ -10,7 +10,7 @@ from feedback.columns import COLUMNS, describe, features, row_problems, six_digi
 ID = "0123456789abcdef" * 2
 GOOD = {
     "rating_id": ID,
-    "schema_version": 1,
+    "schema_version": 2,
     "rater_id": ID,
     "rater_epoch": 32767,
     "session_id": ID,
@@ -37,10 +37,11 @@ GOOD = {
     "consent_scope": "publish_row",
     "created_at": datetime(2026, 11, 20, 1, 2, 3, 4000, tzinfo=UTC),
     "app_version": "0.1.0+dev",
+    "attributes": "keep=smiling;hide=age_group,gender;set=beard:no,eyeglasses:yes",
 }
 BAD = {
     "rating_id": [ID[:-1], ID.upper(), ID + "0", 5, None],
-    "schema_version": [0, 2, 1.0, True],
+    "schema_version": [0, 3, 1.0, True],
     "rater_id": ["a b", "", None],
     "rater_epoch": [0, 32768],
     "session_id": ["127.0.0.1"],
@@ -73,6 +74,12 @@ BAD = {
         None,
     ],
     "app_version": ["1 0"],
+    "attributes": [
+        *("", "keep=", ";hide=a", "keep=a;", "keep=a;;hide=b", "none;keep=a", "KEEP=a", "keep=a\n"),
+        *("keep=b,a", "keep=a,a", "keep=a;hide=a", "hide=a;keep=b", "keep=a;keep=b", "keep=a:b"),
+        *("set=a", "set=a:", "keep=a b", "keep=ahide=b", "keep=" + "a" * 33, 5),
+        "keep=" + ",".join(f"a{i:03}" for i in range(80)),
+    ],
 }
 
 
@@ -118,6 +125,30 @@ def test_a_problem_between_columns_is_found_beside_a_bad_column():
 def test_each_question_takes_its_own_answers_only(kind, response, value, is_good):
     row = GOOD | {"response_type": kind, "response": response, "response_value": value}
     assert (row_problems(row) == []) is is_good
+
+
+@pytest.mark.parametrize(
+    "policy", [None, "none", "keep=smiling", "hide=a,b", "set=a:0-17", "keep=a;set=b:c"]
+)
+def test_an_attribute_policy_has_one_spelling_and_may_be_unknown(policy):
+    assert row_problems(GOOD | {"attributes": policy}) == []
+
+
+def test_a_row_has_no_column_that_its_schema_version_did_not_know():
+    old = GOOD | {"schema_version": 1}
+    assert row_problems(old | {"attributes": None}) == []
+    (problem,) = row_problems(old)
+    assert problem.startswith("`attributes` must be null in a row of schema 1, got a text")
+
+
+def test_every_later_column_is_last_and_may_be_null():
+    assert [c.since for c in COLUMNS] == sorted(c.since for c in COLUMNS)
+    assert all(c.nullable for c in COLUMNS if c.since > 1)
+
+
+def test_each_schema_version_has_its_features():
+    assert list(features(1).items()) == list(features().items())[:-1]
+    assert features(2) == features()
 
 
 def test_no_column_is_made_for_what_must_not_be_kept():

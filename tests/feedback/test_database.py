@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feedback import BusyStoreError, CorruptStoreError, StoreError
-from feedback.database import APPLICATION_ID, MIGRATIONS, Database
+from feedback.store.database import APPLICATION_ID, MIGRATIONS, Database
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
+import csv
 import io
 import json
 import stat
-from datetime import UTC
 
 import datasets
 import pyarrow.parquet as pq
@@ -9,46 +9,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from feedback import ExportError, Rating, parse_ratings
-from feedback.columns import CLIENTS, CONSENT_SCOPES, SOURCES, features, whole_ms
-from feedback.dataset import export_jsonl, export_parquet, write_jsonl
-
-IDS = st.integers(0, 2**128 - 1).map(lambda n: f"{n:032x}")
-WORDS = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._/+-]{0,20}\Z")
-QUANTITIES = st.none() | st.floats(0, 3.4e38) | st.floats(0, 1000)
-
-
-@st.composite
-def ratings(draw):
-    kind = draw(st.sampled_from(["jar5", "best_of_n", "likert5", "slider"]))
-    n_shown = draw(st.integers(1, 16))
-    highest = {"jar5": 4, "best_of_n": 1, "likert5": 4, "slider": 0}[kind]
-    ids = {n: draw(IDS) for n in ("rating_id", "rater_id", "session_id", "page_id", "photo_id")}
-    words = {
-        n: draw(WORDS)
-        for n in ("method", "model_revision", "policy", "consent_version", "app_version")
-    }
-    return Rating(
-        **ids,
-        **words,
-        rater_epoch=draw(st.integers(1, 32767)),
-        position=draw(st.integers(0, n_shown - 1)),
-        n_shown=n_shown,
-        strength=draw(st.floats(0, 1)),
-        epsilon=draw(QUANTITIES),
-        quality=draw(QUANTITIES),
-        response_type=kind,
-        response=None if kind == "slider" else draw(st.integers(0, highest)),
-        response_value=draw(st.floats(0, 1)) if kind == "slider" else None,
-        is_catch=draw(st.booleans()),
-        is_repeat=draw(st.booleans()),
-        propensity=draw(st.floats(1e-6, 1)),
-        response_ms=draw(st.integers(0, 864_000)) * 100,
-        client=draw(st.sampled_from(CLIENTS)),
-        source=draw(st.sampled_from(SOURCES)),
-        consent_scope=draw(st.sampled_from(CONSENT_SCOPES)),
-        created_at=whole_ms(draw(st.datetimes(timezones=st.just(UTC)))),
-    )
+from feedback import ExportError, parse_ratings
+from feedback.columns import COLUMNS, features
+from feedback.dataset.export import export_csv, export_jsonl, export_parquet, write_csv, write_jsonl
+from tests.feedback.strategies import IDS, ratings
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +50,25 @@ def test_json_lines_give_the_same_ratings(rows):
     assert parse_ratings(json.loads(line) for line in file.getvalue().splitlines()) == rows
 
 
+@given(st.lists(ratings(), max_size=5))
+def test_csv_gives_the_same_ratings(rows):
+    file = io.StringIO(newline="")
+    assert write_csv(rows, file) == len(rows)
+    header, *lines = csv.reader(io.StringIO(file.getvalue(), newline=""), strict=True)
+    assert header == [column.name for column in COLUMNS]
+    assert file.getvalue().count("\r\n") == len(rows) + 1
+    assert parse_ratings(_typed(dict(zip(header, line, strict=True))) for line in lines) == rows
+
+
+def _typed(texts):
+    """Return a CSV line's values as JSON has them."""
+    kinds = {"bool": lambda text: {"true": True, "false": False}[text], "float32": float}
+    kinds |= dict.fromkeys(("int8", "int16", "int32"), int)
+    return {
+        c.name: kinds.get(c.dtype, str)(texts[c.name]) if texts[c.name] else None for c in COLUMNS
+    }
+
+
 def test_the_file_itself_says_what_its_columns_are(world, folder):
     path = folder / "typed.parquet"
     export_parquet([world.rating()], path)
@@ -108,7 +91,7 @@ def test_more_rows_than_a_group_are_all_written(world, folder):
     assert [pq.ParquetFile(path).metadata.row_group(i).num_rows for i in (0, 1)] == [10_000, 1]
 
 
-@pytest.mark.parametrize("export", [export_jsonl, export_parquet])
+@pytest.mark.parametrize("export", [export_jsonl, export_parquet, export_csv])
 def test_an_export_is_the_owner_s_only_and_replaces_the_last_one(world, tmp_path, export):
     path = tmp_path / "ratings.out"
     path.write_text("old")
@@ -118,7 +101,7 @@ def test_an_export_is_the_owner_s_only_and_replaces_the_last_one(world, tmp_path
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("export", [export_jsonl, export_parquet])
+@pytest.mark.parametrize("export", [export_jsonl, export_parquet, export_csv])
 def test_an_export_that_fails_halfway_leaves_the_last_one(world, tmp_path, export):
     path = tmp_path / "ratings.out"
     path.write_text("old")
@@ -133,7 +116,7 @@ def test_an_export_that_fails_halfway_leaves_the_last_one(world, tmp_path, expor
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("export", [export_jsonl, export_parquet])
+@pytest.mark.parametrize("export", [export_jsonl, export_parquet, export_csv])
 def test_a_place_that_cannot_be_written_is_named(world, tmp_path, export):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "missing" / "ratings.out", tmp_path / "folder"):

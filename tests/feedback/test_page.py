@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback import Consent, InvalidRatingError, Rater, Shown, new_id, rows_of_page
+from feedback import Consent, InvalidRatingError, Rater, Shown, new_id, open_page, rows_of_page
 from feedback.page import check_rows, rating_id
 
 
@@ -40,6 +40,45 @@ def test_a_bad_answer_is_refused_even_without_consent(world):
         rows_of_page(
             world.page(), world.answer(best=4), rater=world.rater(), consent=None, key=b"k" * 32
         )
+
+
+@pytest.mark.parametrize(("just_right", "strength"), [(0, 1.0), (1, 1.0), (3, 0.2), (4, 0.2)])
+def test_none_is_good_enough_judges_the_variant_that_says_most(world, just_right, strength):
+    rows = world.rows(world.page(), best=None, just_right=just_right)
+    assert [(r.response_type, r.position, r.response) for r in rows[:4]] == [
+        ("best_of_n", position, 0) for position in range(4)
+    ]
+    assert [(r.response_type, r.strength, r.response) for r in rows[4:]] == [
+        ("jar5", strength, just_right)
+    ]
+    check_rows(world.page(page_id=rows[0].page_id, **_shared(rows[0])), rows)
+
+
+def _shared(row):
+    return {"session_id": row.session_id, "photo_id": row.photo_id}
+
+
+def test_none_is_good_enough_cannot_be_just_right(world):
+    with pytest.raises(InvalidRatingError) as caught:
+        world.rows(world.page(), best=None, just_right=2, best_ms=-1)
+    assert [p.split("`")[1] for p in caught.value.problems] == ["best_ms", "just_right"]
+    assert "where `best` is None, got 2" in caught.value.problems[1]
+
+
+def test_rows_take_the_attribute_policy_from_the_page(world):
+    page = world.page(attributes="keep=smiling;hide=gender")
+    rows = world.rows(page)
+    assert {row.attributes for row in rows} == {"keep=smiling;hide=gender"}
+    assert {row.schema_version for row in rows} == {2}
+    assert {row.attributes for row in world.rows(world.page())} == {None}
+    check_rows(page, rows)
+
+
+def test_a_page_token_of_the_first_schema_still_opens(world, pytestconfig):
+    token = (pytestconfig.rootpath / "tests/golden/page-token-v1.txt").read_text().strip()
+    page = open_page(world.keys, token, session="tab", now=world.now)
+    assert page.attributes is None
+    assert [variant.strength for variant in page.shown] == [0.8, 0.2]
 
 
 @given(st.one_of(st.integers(max_value=-1), st.integers(min_value=4), st.floats(), st.text()))
@@ -84,6 +123,7 @@ def test_a_rating_id_depends_on_page_position_question_and_key_alone(world):
         {"shown": tuple(Shown(i / 17) for i in range(17))},
         {"session_id": "abc"},
         {"method": "two words"},
+        {"attributes": "keep=b,a"},
         {"source": "passport"},
         {"propensity": 0.0},
         {"expires_at": datetime(2026, 11, 20)},  # noqa: DTZ001
@@ -140,6 +180,7 @@ def test_parts_of_a_row_are_checked_where_they_are_made(make, name):
         {"propensity": 0.5},
         {"source": "own_photo"},
         {"app_version": "9"},
+        {"attributes": "none"},
     ],
 )
 def test_rows_that_differ_from_the_page_are_refused_by_name(world, change):

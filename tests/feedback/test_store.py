@@ -23,6 +23,9 @@ from feedback import (
     UsedPageError,
     rows_of_page,
 )
+from feedback.store.database import APPLICATION_ID, MIGRATIONS
+from feedback.store.tables import PageRows
+from feedback.store.tombstones import digest_of, to_ms
 
 EMPTY = StoreStats(rows=0, raters=0, pages=0, outbox_rows=0, tombstones=0)
 
@@ -456,3 +459,132 @@ def test_every_scope_of_consent_is_kept_with_its_version(world, store):
         store.add_page(page, rows)
     found = [(r.consent_version, r.consent_scope) for r in store.ratings()][::5]
     assert found == [("v7", "personal_only"), ("v7", "aggregate"), ("v7", "publish_row")]
+
+
+# --- Rows without pages, and what is remembered of remotes -----------------------------------
+
+
+def test_rows_without_a_page_are_kept_once_however_often_they_are_sent(world, store):
+    rows = [world.rating() for _ in range(3)]
+    assert store.add_rows(rows[:2]) == 2
+    assert store.add_rows(rows) == 1
+    assert store.add_rows([]) == 0
+    assert tuple(store.ratings()) == tuple(rows)
+
+
+def test_an_undone_row_is_passed_over_and_an_erased_rater_s_refused(world, store):
+    rows = [world.rating() for _ in range(3)]
+    store.add_rows(rows)
+    store.undo([rows[0].rating_id], rater_id=rows[0].rater_id)
+    assert store.add_rows(rows) == 0
+    store.erase_rater(rows[1].rater_id)
+    with pytest.raises(ErasedRaterError):
+        store.add_rows([world.rating(), rows[1]])
+    assert tuple(store.ratings()) == (rows[2],)
+
+
+def test_one_bad_page_among_many_threads_fails_alone(world, store):
+    bad = answer_page(world, store)
+    good = [world.page() for _ in range(8)]
+    work = [(page, world.rows(page)) for page in good] + [bad]
+    barrier, failed = threading.Barrier(len(work)), []
+
+    def send(page, rows):
+        barrier.wait()
+        try:
+            store.add_page(page, rows)
+        except UsedPageError:
+            failed.append(page)
+
+    threads = [threading.Thread(target=send, args=each) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == [bad[0]]
+    assert store.stats().pages == 9
+
+
+def test_of_a_batch_with_a_bad_page_the_others_are_kept(world, store):
+    page, rows = answer_page(world, store)
+    other = world.page()
+    pages = [
+        PageRows(digest_of(p.page_id), to_ms(p.expires_at), r)
+        for p, r in ((page, rows), (other, world.rows(other)))
+    ]
+    errors = store._write_pages(pages)
+    assert [type(error) for error in errors] == [UsedPageError, type(None)]
+    assert store.stats().rows == 10
+
+
+def test_a_store_has_one_random_name(path, tmp_path):
+    with RatingStore(path) as store, RatingStore(tmp_path / "other.sqlite3") as other:
+        name = store.instance_id
+        assert name != other.instance_id
+        assert not store.is_remote_known("any")
+    with RatingStore(path) as store:
+        assert store.instance_id == name
+
+
+def test_the_log_is_moved_into_the_file_as_pages_come(world, store, path):
+    for _ in range(251):
+        answer_page(world, store)
+    size = path.stat().st_size
+    assert size > 600_000
+
+
+def test_tidying_never_fails_an_answer(world, store):
+    with store.database._tidying:
+        store.database.tidy()
+    store.database._tidier = sqlite3.connect(":memory:")
+    store.database._tidier.close()
+    store.database.tidy()
+    answer_page(world, store)
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date_with_its_rows(world, path):
+    with RatingStore(path) as store:
+        _, rows = answer_page(world, store)
+    path.unlink()
+    connection = sqlite3.connect(path)
+    for statement in MIGRATIONS[0]:
+        connection.execute(statement)
+    connection.executemany(
+        "INSERT INTO event (rating_id, rater_id, page_id, body, created, state)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (r.rating_id, r.rater_id, r.page_id, r.as_json(), to_ms(r.created_at), state)
+            for r, state in zip(rows, ["new"] * 3 + ["in_remote"] * 2, strict=True)
+        ],
+    )
+    connection.execute("INSERT INTO tombstone VALUES ('rater', 'x', 1, NULL)")
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
+    connection.close()
+    with RatingStore(path) as store:
+        assert tuple(store.ratings()) == rows
+        assert store.stats() == StoreStats(5, 1, 1, outbox_rows=3, tombstones=1)
+        with store.database.reading() as c:
+            assert dict(c.execute("SELECT * FROM tally").fetchall()) == {"new": 3, "in_remote": 2}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(st.lists(st.sampled_from(["add", "undo", "erase", "move"]), max_size=12))
+def test_the_counts_kept_beside_the_rows_agree_with_them(world, tmp_path_factory, steps):
+    with RatingStore(tmp_path_factory.mktemp("s") / "r.sqlite3", clock=lambda: world.now) as store:
+        for step in steps:
+            rows = list(store.ratings())
+            if step == "add":
+                store.add_rows([world.rating(), *rows[:1]])
+            elif step == "move":
+                with store.database.transaction() as c:
+                    c.execute("UPDATE event SET state = 'in_remote' WHERE seq % 2 = 0")
+            elif rows and step == "undo":
+                store.undo([rows[0].rating_id], rater_id=rows[0].rater_id)
+            elif rows:
+                store.erase_rater(rows[-1].rater_id)
+        with store.database.reading() as c:
+            counted = dict(c.execute("SELECT state, count(*) FROM event GROUP BY state").fetchall())
+            kept = dict(c.execute("SELECT * FROM tally").fetchall())
+    assert kept == {"new": 0, "in_remote": 0} | counted

@@ -1,7 +1,8 @@
 """One SQLite file: opening, checking, migrating, transactions, scrubbing; knows no rating.
 
 Write-ahead log with `synchronous=NORMAL`: a commit survives the death of the process, not always
-that of the machine. One connection, one lock; other processes are waited for, five seconds.
+that of the machine. One connection, one lock, and a second connection for tidying; other
+processes are waited for, five seconds.
 """
 
 from __future__ import annotations
@@ -36,11 +37,41 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             ) STRICT, WITHOUT ROWID""",
         "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
     ),
+    (
+        # A shard's rows are recorded before it is sent, so that after a crash or an answer that
+        # was lost the same rows go again under the same path.
+        """CREATE TABLE shard (path TEXT PRIMARY KEY, made INTEGER NOT NULL,
+            oldest INTEGER NOT NULL) STRICT, WITHOUT ROWID""",
+        "ALTER TABLE event ADD COLUMN shard TEXT",
+        "CREATE INDEX event_shard ON event (shard) WHERE shard IS NOT NULL",
+        "DROP INDEX event_outbox",
+        "CREATE INDEX event_outbox ON event (created) WHERE state = 'new' AND shard IS NULL",
+        # Kept by triggers: every page shows these counts, and counting reads every row.
+        "CREATE TABLE tally (state TEXT PRIMARY KEY, n INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+        """INSERT INTO tally SELECT s.value, (SELECT count(*) FROM event WHERE state = s.value)
+            FROM json_each('["new", "in_remote"]') AS s""",
+        """CREATE TRIGGER event_added AFTER INSERT ON event BEGIN
+            UPDATE tally SET n = n + 1 WHERE state = NEW.state; END""",
+        """CREATE TRIGGER event_removed AFTER DELETE ON event BEGIN
+            UPDATE tally SET n = n - 1 WHERE state = OLD.state; END""",
+        """CREATE TRIGGER event_moved AFTER UPDATE OF state ON event
+            WHEN OLD.state <> NEW.state BEGIN
+            UPDATE tally SET n = n - 1 WHERE state = OLD.state;
+            UPDATE tally SET n = n + 1 WHERE state = NEW.state; END""",
+        # `carried`: in a file of the remote; `receipt`: whose request it is, until it is done.
+        "ALTER TABLE tombstone ADD COLUMN carried INTEGER",
+        "ALTER TABLE tombstone ADD COLUMN receipt TEXT",
+        "CREATE TABLE receipt (number TEXT PRIMARY KEY, body TEXT NOT NULL) STRICT, WITHOUT ROWID",
+        # Files of the remote whose rows or tombstones are here already.
+        "CREATE TABLE seen (path TEXT PRIMARY KEY, digest TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    ),
 )
 """Statements that lead from `user_version` i to i + 1; never edited, only added to. Times are
 milliseconds since 1970, UTC."""
 _BUSY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.01
+_MOST_LOGGED_PAGES = 10_000
+_LARGEST_IDLE_LOG = 1 << 24
 
 
 class Database:
@@ -59,6 +90,8 @@ class Database:
         """
         self.path = path
         self._lock = threading.RLock()
+        self._tidying = threading.Lock()
+        self._tidier: sqlite3.Connection | None = None
         with _speaking_of(path):
             _prepare_file(path, create=create)
             self._connection = sqlite3.connect(
@@ -72,7 +105,9 @@ class Database:
 
     def close(self) -> None:
         """Close the file; closing twice is fine."""
-        with self._lock:
+        with self._tidying, self._lock:
+            if self._tidier is not None:
+                self._tidier.close()
             self._connection.close()
 
     @contextlib.contextmanager
@@ -94,13 +129,29 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def tidy(self) -> None:
+        """Move the write-ahead log into the file, in this thread, while other threads write.
+
+        Left to SQLite, a commit does this and every thread waits for its disk. Does nothing if
+        another thread is at it; fails silently, since the commits before are durable anyway.
+        """
+        if not self._tidying.acquire(blocking=False):
+            return
+        try:
+            with contextlib.suppress(sqlite3.Error):
+                if self._tidier is None:
+                    self._tidier = sqlite3.connect(self.path, check_same_thread=False)
+                self._tidier.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        finally:
+            self._tidying.release()
+
     def scrub(self) -> None:
         """Rewrite the file and empty its write-ahead log, so that no deleted byte is left.
 
         Raises:
             BusyStoreError: Another process reads an older state, which must stay in the log.
         """
-        with self.reading() as connection:
+        with self._tidying, self.reading() as connection:
             try:
                 connection.execute("VACUUM")
                 ((is_busy, _, _),) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -154,6 +205,9 @@ class Database:
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = NORMAL")
         self._connection.execute("PRAGMA secure_delete = ON")
+        # Only for bulk work: pages are followed by `tidy` long before.
+        self._connection.execute(f"PRAGMA wal_autocheckpoint = {_MOST_LOGGED_PAGES}")
+        self._connection.execute(f"PRAGMA journal_size_limit = {_LARGEST_IDLE_LOG}")
         if self._connection.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS):
             return
         with self.transaction() as c:

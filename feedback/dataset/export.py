@@ -1,4 +1,4 @@
-"""Writing ratings to files that others read: parquet with the `datasets` features, JSON lines.
+"""Writing ratings to files that others read: parquet as `datasets` has it, JSON lines, CSV.
 
 Knows rows and files, not where the rows come from. A file appears whole or not at all, and is
 readable by its owner only.
@@ -7,14 +7,16 @@ readable by its owner only.
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from feedback.columns import COLUMNS, features
+from feedback.dataset.shard import parquet_writer, table_of
 from feedback.errors import ExportError
 from feedback.schema import Rating
 
@@ -48,34 +50,46 @@ def export_parquet(ratings: Iterable[Rating], path: Path) -> int:
     Raises:
         ExportError: The file cannot be written.
     """
-    # Imported here: Arrow is only needed to write parquet.
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    schema = features().arrow_schema
     remaining, n_rows = iter(ratings), 0
     with (
         _whole_file(path) as draft,
-        pq.ParquetWriter(
-            draft,
-            schema,
-            compression="zstd",
-            write_page_index=True,
-            use_content_defined_chunking=True,
-        ) as writer,
+        parquet_writer(draft, features().arrow_schema) as writer,
     ):
-        while rows := [_arrow_row(rating) for rating in islice(remaining, _ROWS_PER_GROUP)]:
-            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        while rows := list(islice(remaining, _ROWS_PER_GROUP)):
+            writer.write_table(table_of(rows))
             n_rows += len(rows)
     return n_rows
 
 
-def _arrow_row(rating: Rating) -> dict[str, Any]:
-    """Return the row with labels as integers and the time as a time."""
-    return {
-        c.name: c.labels.index(getattr(rating, c.name)) if c.labels else getattr(rating, c.name)
-        for c in COLUMNS
-    }
+def write_csv(ratings: Iterable[Rating], file: TextIO) -> int:
+    """Write ratings as CSV (RFC 4180) with a header to an open file and return how many.
+
+    Labels are written by name, times in ISO 8601, flags as true and false, null as nothing; no
+    text of a row is ever empty. The file must be opened with `newline=""`.
+    """
+    writer = csv.writer(file, lineterminator="\r\n")
+    writer.writerow([column.name for column in COLUMNS])
+    n_rows = 0
+    for rating in ratings:
+        writer.writerow(map(_csv_cell, rating.as_record().values()))
+        n_rows += 1
+    return n_rows
+
+
+def export_csv(ratings: Iterable[Rating], path: Path) -> int:
+    """Write ratings to a CSV file, replacing it, and return how many.
+
+    Raises:
+        ExportError: The file cannot be written.
+    """
+    with _whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+        return write_csv(ratings, file)
+
+
+def _csv_cell(value: object) -> object:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 @contextlib.contextmanager

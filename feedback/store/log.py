@@ -6,8 +6,9 @@ What `RatingStore.add_page` has returned from survives the death of the process.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
+import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,19 +17,26 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from feedback.database import Database
-from feedback.errors import (
-    CorruptStoreError,
-    ErasedRaterError,
-    InvalidRatingError,
-    UsedPageError,
-)
+from feedback.errors import CorruptStoreError, FeedbackError, InvalidRatingError
 from feedback.page import Page, check_rows
-from feedback.schema import Rating, parse_ratings
+from feedback.schema import Rating
+from feedback.store.database import Database
+from feedback.store.group_commit import GroupCommit
+from feedback.store.tables import (
+    PageRows,
+    bury,
+    insert_pages,
+    insert_rows,
+    is_buried,
+    parse_body,
+    refuse_erased,
+)
+from feedback.store.tombstones import Tombstone, digest_of, to_ms
 
 DATABASE_NAME = "ratings.sqlite3"
 """The store's file in a `--store` folder."""
 _BATCH = 500
+_PAGES_BETWEEN_TIDYING = 250
 _ALL_ROWS = "SELECT seq, rater_id, body FROM event WHERE seq > :last ORDER BY seq LIMIT :batch"
 _ONE_RATERS_ROWS = _ALL_ROWS.replace("WHERE", "WHERE rater_id = :rater AND")
 
@@ -82,8 +90,10 @@ class RatingStore:
             CorruptStoreError: The file is damaged or is no store; it is left as it is.
         """
         self.path = Path(path)
-        self._clock = clock
-        self._database = Database(self.path, create=create)
+        self.clock = clock
+        self.database = Database(self.path, create=create)
+        self._pages = GroupCommit(self._write_pages)
+        self._n_untidied = 0
 
     def __enter__(self) -> Self:
         """Return the store itself."""
@@ -100,7 +110,7 @@ class RatingStore:
 
     def close(self) -> None:
         """Close the store; closing twice is fine."""
-        self._database.close()
+        self.database.close()
 
     def add_page(self, page: Page, rows: Sequence[Rating]) -> None:
         """Keep all rows of an answered page, or none; durable when it returns.
@@ -117,30 +127,35 @@ class RatingStore:
             ErasedRaterError: The rater was erased after these answers were given.
             StoreError: The store cannot be written.
         """
-        if not rows:
-            return
-        check_rows(page, rows)
-        with self._database.transaction() as connection:
-            _refuse_erased(connection, rows)
-            self._forget_expired_pages(connection)
-            try:
-                connection.execute(
-                    "INSERT INTO page (digest, expires) VALUES (?, ?)",
-                    (_digest(page.page_id), _to_ms(page.expires_at)),
-                )
-                connection.executemany(
-                    "INSERT INTO event (rating_id, rater_id, page_id, body, created) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    [
-                        (r.rating_id, r.rater_id, r.page_id, r.as_json(), _to_ms(r.created_at))
-                        for r in rows
-                    ],
-                )
-            except sqlite3.IntegrityError as error:
-                raise UsedPageError(
-                    "A page must be answered once, got a second answer; the first one is kept. "
-                    "Go on to the next page, or undo the first answer."
-                ) from error
+        if rows:
+            check_rows(page, rows)
+            self._pages.submit(
+                PageRows(digest_of(page.page_id), to_ms(page.expires_at), tuple(rows))
+            )
+            # By the thread whose page is durable, so that no other waits for it.
+            if self._n_untidied >= _PAGES_BETWEEN_TIDYING:
+                self._n_untidied = 0
+                self.database.tidy()
+
+    def add_rows(self, rows: Sequence[Rating]) -> int:
+        """Keep rows that no page of this server made, all or none; durable when it returns.
+
+        A rating that is kept already, or was undone, is passed over: sending rows again is safe.
+
+        Args:
+            rows: Valid rows, of any raters.
+
+        Returns:
+            How many were not here before.
+
+        Raises:
+            ErasedRaterError: A rater was erased after a row was made.
+            StoreError: The store cannot be written.
+        """
+        with self.database.transaction() as connection:
+            undone = refuse_erased(connection, rows)
+            wanted = [row for row in rows if row.rating_id not in undone]
+            return insert_rows(connection, wanted, state="new")
 
     def undo(self, rating_ids: Sequence[str], *, rater_id: str) -> int:
         """Take back ratings of one rater for good, leaving a tombstone for each.
@@ -156,9 +171,9 @@ class RatingStore:
             InvalidRatingError: A rating is not here or is another rater's; nothing is removed.
         """
         removed = 0
-        with self._database.transaction() as connection:
+        with self.database.transaction() as connection:
             for rating_id in rating_ids:
-                if _buried_at(connection, "rating", rating_id) is not None:
+                if is_buried(connection, "rating", rating_id):
                     continue
                 found = connection.execute(
                     "DELETE FROM event WHERE rating_id = ? AND rater_id = ?", (rating_id, rater_id)
@@ -168,7 +183,7 @@ class RatingStore:
                         "`rating_ids` must be ratings of this rater that are kept here, got "
                         "another. Nothing was undone."
                     )
-                self._bury(connection, "rating", rating_id)
+                bury(connection, [self._tombstone("rating", rating_id)])
                 removed += found
         return removed
 
@@ -184,12 +199,29 @@ class RatingStore:
             BusyStoreError: The rows are gone, but another process kept their traces in the
                 write-ahead log; erase again.
         """
-        with self._database.transaction() as connection:
+        removed = self.remove_raters([rater_id])
+        self.database.scrub()
+        return removed
+
+    def remove_raters(self, rater_ids: Sequence[str], *, receipt: str | None = None) -> int:
+        """Remove every rating of these raters and leave a tombstone for each, in one step.
+
+        Their bytes may still be in the files; `erase_rater` removes those too.
+
+        Args:
+            rater_ids: The raters.
+            receipt: Number under which the removal from a remote is followed.
+
+        Returns:
+            How many rows were removed.
+        """
+        with self.database.transaction() as connection:
             removed = connection.execute(
-                "DELETE FROM event WHERE rater_id = ?", (rater_id,)
+                "DELETE FROM event WHERE rater_id IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(rater_ids)),),
             ).rowcount
-            self._bury(connection, "rater", rater_id)
-        self._database.scrub()
+            tombstones = [self._tombstone("rater", rater_id) for rater_id in rater_ids]
+            bury(connection, tombstones, receipt=receipt)
         return removed
 
     def ratings(self, rater_id: str | None = None) -> Iterator[Rating]:
@@ -199,17 +231,23 @@ class RatingStore:
             CorruptStoreError: A row does not follow its rules.
         """
         for row_rater, body in self._bodies(rater_id):
-            parsed = _parse_body(row_rater, body)
-            if not isinstance(parsed, Rating):
-                raise CorruptStoreError(
-                    f"Every row of {self.path} must follow the schema, got one that does not. "
-                    "List the faults with `python -m feedback validate`."
-                )
-            yield parsed
+            yield self._parsed(row_rater, body)
+
+    def rating(self, rating_id: str) -> Rating | None:
+        """Return one rating, None if it is not kept here.
+
+        Raises:
+            CorruptStoreError: The row does not follow its rules.
+        """
+        with self.database.reading() as connection:
+            row = connection.execute(
+                "SELECT rater_id, body FROM event WHERE rating_id = ?", (rating_id,)
+            ).fetchone()
+        return None if row is None else self._parsed(*row)
 
     def stats(self) -> StoreStats:
         """Return counts of rows, raters, pages, outbox and tombstones."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             counts = connection.execute(
                 "SELECT count(*), count(DISTINCT rater_id), count(DISTINCT page_id),"
                 " count(*) FILTER (WHERE state = 'new'), (SELECT count(*) FROM tombstone)"
@@ -219,20 +257,29 @@ class RatingStore:
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each fault of the file and of every row in it."""
-        with self._database.reading() as connection:
+        with self.database.reading() as connection:
             verdicts = [row[0] for row in connection.execute("PRAGMA integrity_check")]
         yield from (f"The database file: {verdict}." for verdict in verdicts if verdict != "ok")
         for number, (rater_id, body) in enumerate(self._bodies(None), 1):
-            parsed = _parse_body(rater_id, body)
+            parsed = parse_body(rater_id, body)
             if not isinstance(parsed, Rating):
                 yield from (f"Row {number}: {fault}" for fault in parsed)
+
+    def _parsed(self, rater_id: str, body: str) -> Rating:
+        parsed = parse_body(rater_id, body)
+        if not isinstance(parsed, Rating):
+            raise CorruptStoreError(
+                f"Every row of {self.path} must follow the schema, got one that does not. "
+                "List the faults with `python -m feedback validate`."
+            )
+        return parsed
 
     def _bodies(self, rater_id: str | None) -> Iterator[tuple[str, str]]:
         """Yield rater id and body in batches, so that no reader holds back an erasure."""
         statement = _ALL_ROWS if rater_id is None else _ONE_RATERS_ROWS
         last = -1
         while True:
-            with self._database.reading() as connection:
+            with self.database.reading() as connection:
                 values = {"rater": rater_id, "last": last, "batch": _BATCH}
                 rows = connection.execute(statement, values).fetchall()
             if not rows:
@@ -240,52 +287,44 @@ class RatingStore:
             last = rows[-1][0]
             yield from ((row[1], row[2]) for row in rows)
 
-    def _bury(self, connection: sqlite3.Connection, kind: str, name: str) -> None:
-        connection.execute(
-            "INSERT INTO tombstone (kind, digest, requested) VALUES (?, ?, ?) ON CONFLICT DO "
-            "UPDATE SET requested = excluded.requested, done = NULL",
-            (kind, _digest(name), _to_ms(self._clock())),
-        )
+    @property
+    def instance_id(self) -> str:
+        """A random name of this store, 12 hexadecimal digits, part of every path it writes."""
+        with self.database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO meta VALUES ('instance', ?)", (secrets.token_hex(6),)
+            )
+            found = connection.execute("SELECT value FROM meta WHERE key = 'instance'").fetchone()
+        return str(found[0])
 
-    def _forget_expired_pages(self, connection: sqlite3.Connection) -> None:
-        """Drop the marks of answered pages whose tokens have been worthless for a day."""
-        horizon = _to_ms(self._clock() - timedelta(days=1))
+    def is_remote_known(self, name: str) -> bool:
+        """Return whether the remote of this name was reached before: it must not be made anew."""
+        with self.database.reading() as connection:
+            found = connection.execute("SELECT value FROM meta WHERE key = 'remote'").fetchone()
+        return found is not None and found[0] == name
+
+    def _tombstone(self, kind: str, name: str) -> Tombstone:
+        return Tombstone(kind, digest_of(name), to_ms(self.clock()))
+
+    def _write_pages(self, pages: Sequence[PageRows]) -> list[Exception | None]:
+        """Write pages in one commit; if that fails, each in its own, so that none fails another."""
+        errors: list[Exception | None] = []
+        self._n_untidied += len(pages)
+        for batch in [pages] if len(pages) > 1 else []:
+            with contextlib.suppress(FeedbackError), self.database.transaction() as connection:
+                self._insert(connection, batch)
+                return [None] * len(pages)
+        for page in pages:
+            try:
+                with self.database.transaction() as connection:
+                    self._insert(connection, [page])
+                errors.append(None)
+            except (FeedbackError, sqlite3.Error) as error:
+                errors.append(error)
+        return errors
+
+    def _insert(self, connection: sqlite3.Connection, pages: Sequence[PageRows]) -> None:
+        """Keep pages, and drop the marks of pages whose tokens were worthless for a day."""
+        horizon = to_ms(self.clock() - timedelta(days=1))
         connection.execute("DELETE FROM page WHERE expires < ?", (horizon,))
-
-
-def _refuse_erased(connection: sqlite3.Connection, rows: Sequence[Rating]) -> None:
-    erased = _buried_at(connection, "rater", rows[0].rater_id)
-    if erased is not None and any(_to_ms(row.created_at) <= erased for row in rows):
-        raise ErasedRaterError(
-            "Answers must be given after the last erasure of their rater, got earlier ones. "
-            "Nothing was stored; go on with a new page."
-        )
-
-
-def _buried_at(connection: sqlite3.Connection, kind: str, name: str) -> int | None:
-    """Return when a tombstone was set, None without one."""
-    row = connection.execute(
-        "SELECT requested FROM tombstone WHERE kind = ? AND digest = ?", (kind, _digest(name))
-    ).fetchone()
-    return None if row is None else row[0]
-
-
-def _parse_body(rater_id: str, body: str) -> Rating | tuple[str, ...]:
-    """Return the stored rating, or what is wrong with it."""
-    try:
-        (rating,) = parse_ratings([json.loads(body)])
-    except json.JSONDecodeError:
-        return ("the row must be JSON, got something else.",)
-    except InvalidRatingError as error:
-        return tuple(problem.removeprefix("Row 1: ") for problem in error.problems)
-    if rating.rater_id != rater_id:
-        return ("`rater_id` must be the one the row is filed under, got another.",)
-    return rating
-
-
-def _digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def _to_ms(time: datetime) -> int:
-    return round(time.timestamp() * 1000)
+        insert_pages(connection, pages)

@@ -1,0 +1,1 @@
+"""Ratings as files that others read: shards, exports, and the card of a repository."""

@@ -1,0 +1,1 @@
+"""From ratings and links to `preferences.json`."""

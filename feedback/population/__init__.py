@@ -1,0 +1,1 @@
+"""Many raters together: pooling, and a differentially private release with its account."""

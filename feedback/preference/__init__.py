@@ -1,0 +1,1 @@
+"""A person's preferred strength: likelihoods, posterior, choice of pages, decision."""

@@ -1,0 +1,1 @@
+"""The public dataset: which rows, in which form, to which repository."""

@@ -1,0 +1,132 @@
+"""Publishing: what may be public goes to a public dataset repository, and nothing else stays there.
+
+Knows the public repository; which rows may be public stands in `cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from feedback.errors import RemoteRefusedError
+from feedback.population.release import Release
+from feedback.publish.cells import Selection
+from feedback.publish.publication import MARK, is_ours, publication_files
+from feedback.remote.base import Purge, Snapshot
+from feedback.remote.dataset_remote import DatasetRemote
+from feedback.remote.hub import asking, no_rights
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetInfo
+
+_KEPT = ".gitattributes"
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was published.
+
+    Attributes:
+        revision: The only commit there is now.
+        files: How many files.
+        purge: What is no longer served.
+    """
+
+    revision: str
+    files: int
+    purge: Purge
+
+
+class PublicDatasetRemote(DatasetRemote):
+    """A public dataset repository of our own; otherwise as `DatasetRemote`."""
+
+    def __init__(self, repo_id: str, *, token: str | None, endpoint: str | None = None) -> None:
+        """Name the repository; nothing is asked yet."""
+        super().__init__(repo_id, token=token, endpoint=endpoint)
+        self.name = f"the public dataset {repo_id}"
+
+    def _info(self) -> DatasetInfo:
+        """Return what the Hub says about the repository, made public if it is missing."""
+        from huggingface_hub.errors import RepositoryNotFoundError  # noqa: PLC0415
+
+        if self._token is None:
+            raise no_rights(self.name)
+        with asking(self.name):
+            try:
+                info = self._api().dataset_info(self.repo_id)
+            except RepositoryNotFoundError:
+                self._api().create_repo(self.repo_id, private=False, repo_type="dataset")
+                info = self._api().dataset_info(self.repo_id)
+        if info.id != self.repo_id or info.private is not False:
+            raise RemoteRefusedError(
+                f"The public dataset {self.repo_id} must have that name and be public, got it "
+                f"{'private' if info.private else f'renamed to {info.id}'}. Nothing was sent; "
+                "name the repository meant for publication."
+            )
+        return info
+
+
+def publish(
+    remote: PublicDatasetRemote,
+    selection: Selection,
+    releases: Sequence[Release],
+    *,
+    private_repo_ids: Sequence[str],
+    licence: str,
+    variants: Path | None = None,
+    published_at: datetime,
+) -> Published:
+    """Replace everything in the public repository by one commit, then remove what was before.
+
+    May be repeated after any failure; until it has succeeded old rows may still be served.
+
+    Args:
+        remote: Where to; made if it is missing.
+        selection: The rows, from `cells.select`.
+        releases: All releases that were drawn.
+        private_repo_ids: Where private rows are.
+        licence: Of the data.
+        variants: Folder of pictures to publish too.
+        published_at: UTC time.
+
+    Raises:
+        RemoteRefusedError: It is the private repository, someone else's or another program's, or
+            there is nothing to publish in a repository that does not exist yet.
+        RemoteError: The Hub failed; publish again.
+        InvalidRatingError: A picture may not be published.
+    """
+    if remote.repo_id.lower() in {name.lower() for name in private_repo_ids}:
+        raise RemoteRefusedError(
+            f"The public repository must not be the private one, got {remote.repo_id} for both. "
+            "Name another repository."
+        )
+    files = publication_files(
+        selection,
+        releases,
+        name=remote.repo_id,
+        licence=licence,
+        variants=variants,
+        published_at=published_at,
+    )
+    snapshot = remote.snapshot()
+    _check_ours(remote, snapshot)
+    old = [path for path in snapshot.files if path not in files and path != _KEPT]
+    committed = remote.commit(snapshot, add=files, delete=old, message="Replace the publication")
+    purge = remote.purge(committed)
+    # Without its history the same content has another commit id.
+    return Published(remote.snapshot().revision, len(files), purge)
+
+
+def _check_ours(remote: PublicDatasetRemote, snapshot: Snapshot) -> None:
+    """Refuse a repository with files that this program's publishing did not write."""
+    if set(snapshot.files) <= {_KEPT}:
+        return
+    if MARK in snapshot.files and is_ours(remote.read(snapshot, MARK)):
+        return
+    raise RemoteRefusedError(
+        f"The public dataset {remote.repo_id} must be empty or made by this command, got other "
+        "files in it. Nothing was changed; name another repository."
+    )
