@@ -1,38 +1,35 @@
 """The page: a photo, a live dial, four blinded variants, a download. A thin Gradio shell.
 
-Builds the page from collaborators it is given; what a visit is stands in `visit.py`. The
-environment is read once, in `main`.
+Builds the page from collaborators it is given, most of them from `shell/`. The environment is read
+once, in `main`.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import io
 import os
-import secrets
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 import numpy as np
 import torch
-from PIL import Image
 
 from feedback import (
     DATABASE_NAME,
     FeedbackError,
-    InvalidRatingError,
     RatingStore,
     load_keys,
 )
 from feedback.columns import Source
 from feedback.errors import StoreError
+from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.base import FaceRequest
 from privacy_core.backends.embedded import MODEL_FOLDER, EmbeddedBackend
@@ -42,37 +39,61 @@ from privacy_core.errors import (
     PhotoError,
     PrivacyDialError,
 )
-from privacy_core.faces import DigitalSourceType, default_detector, encode_png, read_photo
+from privacy_core.faces import default_detector, read_photo
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
 from privacy_core.privacy import NOT_COVERED
 from privacy_core.report import verified_share, worst_case
-from privacy_core.schema import RGB, AttributePolicy, StrengthCurve, Variant
-from visit import DEFAULT_STRENGTH, OpenPhotos, RatingDesk, Visit, reduced, tile
-from wording import (
-    ABOUT,
+from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
+from shell.chart import dial_chart
+from shell.copying import health_report, open_copy, running
+from shell.desk import Clicks, RatingDesk
+from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor
+from shell.pictures import PictureFolder, take_upload, tile
+from shell.routes import ClosedDoors, HealthRoute, NoStore, QuietErrors, SmallBodies
+from shell.style import (
     ANNOUNCE,
+    CLEAR_RECORD,
+    CSS,
+    HISTORY_KEY,
+    SAVE_FILE,
+    SCROLL_TO_DIAL,
+    SCROLL_TO_HEADING,
+)
+from shell.visit import OpenPhotos, Visit
+from shell.wording import (
+    ABOUT,
     CONSENT_LABEL,
     CONSENT_TEXT,
-    CSS,
     EXAMPLES_LINE,
     INTRO,
     JUST_RIGHT,
     LETTERS,
+    NONE,
     NUMBER,
     OWN_NOISE,
-    SAVE_FILE,
+    QUESTION,
+    REVEALED,
+    WHY_NOT,
+    erased_line,
     found_line,
     measured_line,
     privacy_line,
+    progress_line,
+    read_answer,
     reveal_line,
     saved_line,
+    set_line,
+    storage_line,
+    tile_label,
     total_line,
+    undone_line,
+    use_label,
+    why_lines,
     worst_line,
 )
 
 ROOT = Path(__file__).resolve().parent
-PREVIEW_SIDE = 720
 CACHE_SECONDS = (60, 900)
 """How often old pictures are looked for, and the age from which they are deleted."""
 MAX_FILE_SIZE = "25mb"
@@ -133,7 +154,7 @@ class Handlers:
         anonymizer: Makes variants.
         desk: Asks and keeps.
         examples: Pictures of nobody.
-        cache: Folder that the page serves pictures from.
+        pictures: What the page serves pictures from.
         curve: How strength was measured, None where it was not.
         uploads: Paths that the server itself gave to uploads; others are never opened.
     """
@@ -145,32 +166,44 @@ class Handlers:
         *,
         uploads: set[str],
         examples: Sequence[Path],
-        cache: Path,
+        pictures: PictureFolder,
         curve: StrengthCurve | None,
     ) -> None:
         self._anonymizer = anonymizer
         self._desk = desk
         self._uploads = uploads
         self._examples = tuple(examples)
-        self._cache = cache
+        self._pictures = pictures
         self._curve = curve
         self._open_photos = OpenPhotos()
-        self._source_type: DigitalSourceType = anonymizer.backend.digital_source_type
-        self._mark = _xmp_packet(self._source_type)
+
+    @for_visitor
+    def load(self, history: object) -> tuple[Any, ...]:
+        """Greet a browser: say how answers are kept, and drop a record that cannot be opened."""
+        if refusal := self._desk.refusal(history):
+            gr.Warning(refusal, title="Starting again")
+            history = ""
+        return self._storage(), history
 
     @for_visitor
     def open_upload(
-        self, path: str | None, visit: Visit | None, progress: gr.Progress = _PROGRESS
+        self,
+        path: str | None,
+        history: object,
+        visit: Visit | None,
+        progress: gr.Progress = _PROGRESS,
     ) -> Any:
         """Read an uploaded photo or webcam frame, and delete the file at once."""
         if path is None:  # The field was emptied, or the camera chosen.
             return gr.skip()
-        return self._open(_take(path, self._uploads), "own_photo", visit, progress)
+        data = take_upload(path, self._uploads)
+        return self._open(data, "own_photo", history, visit, progress)
 
     @for_visitor
     def open_example(
         self,
         event: gr.SelectData,
+        history: object,
         visit: Visit | None,
         progress: gr.Progress = _PROGRESS,
     ) -> tuple[Any, ...]:
@@ -178,14 +211,15 @@ class Handlers:
         index = event.index
         if not isinstance(index, int) or not 0 <= index < len(self._examples):
             raise PhotoError("`example` must be one of those shown, got another. Choose one.")
-        return self._open(self._examples[index].read_bytes(), "synthetic_face", visit, progress)
+        data = self._examples[index].read_bytes()
+        return self._open(data, "synthetic_face", history, visit, progress)
 
     @for_visitor
     def turn(self, strength: float, visit: Visit | None) -> tuple[Any, ...]:
         """Show the variant at another strength."""
         visit = visit or Visit()
         variant = visit.photo().variant(strength)
-        return self._preview(variant.image), self._line(variant), visit
+        return self._pictures.preview(variant.image), self._line(variant), visit
 
     @for_visitor
     def set_policy(
@@ -201,35 +235,39 @@ class Handlers:
         """Make the file of the variant that is shown, and count it."""
         visit = visit or Visit()
         variant = visit.photo().variant(strength)
-        data = encode_png(variant.image, digital_source_type=self._source_type)
-        file = self._save(data, "privacy-dial.png")
+        file = self._pictures.download(variant)
         return file, total_line(visit.release(variant), visit.n_downloads), visit
 
     @for_visitor
-    def ask(self, request: gr.Request, visit: Visit | None) -> tuple[Any, ...]:
+    def ask(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
         """Start a page of blinded variants."""
         visit = visit or Visit()
-        token, variants = self._desk.ask(visit, session=_session(request))
+        token, variants = self._desk.ask(visit, session=_session(request), history=history)
         box = visit.photo().faces[0].box
-        tiles = [self._preview(tile(v.image, box)) for v in variants]
+        pictures = [self._pictures.preview(tile(v.image, box)) for v in variants]
+        original = self._pictures.preview(tile(visit.photo().photo.pixels, box))
         return (
-            *tiles,
-            self._preview(tile(visit.photo().photo.pixels, box)),
+            *_asking(is_asked=True),
+            *(
+                gr.update(value=picture, label=letter)
+                for picture, letter in zip(pictures, LETTERS, strict=True)
+            ),
+            original,
             *_shown(dial=False, page=True),
+            gr.update(visible=True),
+            gr.update(visible=bool(visit.answered)),
             token,
             None,
-            gr.update(value=None, visible=False),
-            False,
-            "",
+            *_second_question(None),
             visit,
         )
 
     @for_visitor
-    def choose(self, visit: Visit | None) -> tuple[Any, ...]:
-        """Ask the second question once a variant is chosen."""
+    def choose(self, best: str | None, visit: Visit | None) -> tuple[Any, ...]:
+        """Ask the second question once a variant, or none, is chosen."""
         visit = visit or Visit()
         self._desk.note_choice(visit)
-        return gr.update(visible=True), visit
+        return *_second_question(best), visit
 
     @for_visitor
     def answer(
@@ -238,43 +276,83 @@ class Handlers:
         token: str,
         best: str | None,
         just_right: str | None,
+        why_not: str | None,
         has_consent: bool,
+        history: object,
         visit: Visit | None,
     ) -> tuple[Any, ...]:
-        """Take the answer, reveal the strengths, and set the dial to the chosen one."""
+        """Take the answer, reveal the strengths, and show where the dial stands now."""
         visit = visit or Visit()
-        if best is None or just_right is None:
-            raise InvalidRatingError(
-                "Both questions must be answered, got one or none. Choose a picture, then say how "
-                "it is, or skip."
-            )
-        opened = visit.photo()  # Before anything is stored: it may have been dropped.
+        position, judged = read_answer(best, just_right, why_not)
+        visit.photo()  # Before anything is stored: it may have been dropped.
         outcome = self._desk.answer(
             visit,
-            token=token or "",
-            session=_session(request),
-            best=_position(LETTERS, best),
-            just_right=_position(JUST_RIGHT, just_right),
-            has_consent=has_consent is True,
+            Clicks(
+                token=token or "",
+                session=_session(request),
+                best=position,
+                just_right=judged,
+                has_consent=has_consent is True,
+            ),
+            history=history,
         )
-        chosen = outcome.variants[outcome.best]
         lines = (
-            reveal_line(outcome.variants, outcome.best),
+            reveal_line(outcome.variants, position),
             saved_line(outcome.n_saved, outcome.recovery_code),
         )
+        labels = [
+            gr.update(label=tile_label(i, variant, position))
+            for i, variant in enumerate(outcome.variants)
+        ]
+        standing = self._desk.standing(visit, outcome.history)
+        return (
+            *labels,
+            *_asking(is_asked=False),
+            "\n\n".join(lines),
+            *_standing(standing),
+            "",
+            outcome.history,
+            self._storage(),
+            visit,
+        )
+
+    @for_visitor
+    def undo(self, history: object, visit: Visit | None) -> tuple[Any, ...]:
+        """Take back the latest answered page, and show where the dial stands without it."""
+        visit = visit or Visit()
+        visit.photo()
+        n_removed, left = self._desk.undo(visit, history=history)
+        return (
+            gr.update(visible=False),
+            *_asking(is_asked=False),
+            undone_line(n_removed),
+            *_standing(self._desk.standing(visit, left)),
+            "",
+            left,
+            self._storage(),
+            visit,
+        )
+
+    @for_visitor
+    def use(self, history: object, visit: Visit | None) -> tuple[Any, ...]:
+        """Set the dial to the decision."""
+        visit = visit or Visit()
+        standing = self._desk.standing(visit, history)
+        variant = visit.photo().variant(standing.strength)
+        visit.question = None
         return (
             *_shown(dial=True, page=False),
-            "\n\n".join(lines),
-            chosen.strength,
-            self._preview(opened.variant(chosen.strength).image),
-            self._line(chosen),
+            set_line(standing),
+            standing.strength,
+            self._pictures.preview(variant.image),
+            self._line(variant),
             "",
             visit,
         )
 
     @for_visitor
-    def skip(self, visit: Visit | None) -> tuple[Any, ...]:
-        """Leave the page without an answer."""
+    def leave(self, visit: Visit | None) -> tuple[Any, ...]:
+        """Go back to the dial as it was."""
         visit = visit or Visit()
         visit.question = None
         return *_shown(dial=True, page=False), "", visit
@@ -287,14 +365,19 @@ class Handlers:
         return gr.update(visible=True), *_shown(dial=False, page=False), None, None, "", "", visit
 
     @for_visitor
-    def erase(self, code: str, visit: Visit | None) -> tuple[Any, ...]:
-        """Erase a rater's answers."""
+    def erase(self, code: str, history: object, visit: Visit | None) -> tuple[Any, ...]:
+        """Erase a rater's answers, here, in the browser, and in time in the remote."""
         visit = visit or Visit()
-        n_erased = self._desk.erase(visit, code=code or "")
-        return f"Deleted: {n_erased} rows. Nothing of these answers is left here.", "", visit
+        receipt = self._desk.erase(visit, code=code or "", history=history)
+        return erased_line(receipt), "", "", self._storage(), "", "", "", visit
 
     def _open(
-        self, data: bytes, source: Source, visit: Visit | None, progress: gr.Progress
+        self,
+        data: bytes,
+        source: Source,
+        history: object,
+        visit: Visit | None,
+        progress: gr.Progress,
     ) -> tuple[Any, ...]:
         visit = visit or Visit()
         progress(0.1, desc="Looking for faces")
@@ -302,21 +385,25 @@ class Handlers:
         self._open_photos.add(visit)
         progress(0.7, desc="Making a variant")
         opened = visit.photo()
-        variant = opened.variant(DEFAULT_STRENGTH)
+        standing = self._desk.standing(visit, history)
+        variant = opened.variant(standing.strength)
         return (
             gr.update(visible=False),
             *_shown(dial=True, page=False),
             found_line(len(opened.faces), opened.photo.notes),
-            self._preview(opened.photo.pixels),
-            self._preview(variant.image),
-            DEFAULT_STRENGTH,
+            self._pictures.preview(opened.photo.pixels),
+            self._pictures.preview(variant.image),
+            standing.strength,
             self._line(variant),
             [],
             [],
-            "",
+            set_line(standing),
             "",
             visit,
         )
+
+    def _storage(self) -> str:
+        return storage_line(self._desk.health())
 
     def _line(self, variant: Variant) -> str:
         """Say what is guaranteed, and what was measured where the policy is the measured one."""
@@ -325,54 +412,40 @@ class Handlers:
         worst = worst_line(rate) if measured and isinstance(rate, float) else ""
         return privacy_line(variant) + measured + worst
 
-    def _preview(self, pixels: RGB) -> str:
-        """Write a small copy into the page's cache and return its path."""
-        buffer = io.BytesIO()
-        small = Image.fromarray(np.ascontiguousarray(reduced(pixels, PREVIEW_SIDE)))
-        small.save(buffer, "JPEG", quality=90, xmp=self._mark)
-        return self._save(buffer.getvalue(), "picture.jpg")
-
-    def _save(self, data: bytes, name: str) -> str:
-        """Write a file for the browser under a random folder, which nobody can compute."""
-        folder = self._cache / secrets.token_hex(16)
-        folder.mkdir()
-        (folder / name).write_bytes(data)
-        return str(folder / name)
-
 
 def _shown(*, dial: bool, page: bool) -> tuple[Any, Any]:
     return gr.update(visible=dial), gr.update(visible=page)
 
 
-def _position(choices: Sequence[str], choice: str) -> int:
-    if choice not in choices:
-        raise InvalidRatingError(f"An answer must be one of {', '.join(choices)}; choose one.")
-    return choices.index(choice)
+def _asking(*, is_asked: bool) -> tuple[Any, Any, Any]:
+    """Show the questions or the result, under their heading."""
+    heading = QUESTION if is_asked else REVEALED
+    return heading, gr.update(visible=is_asked), gr.update(visible=not is_asked)
+
+
+def _second_question(best: str | None) -> tuple[Any, Any]:
+    """Show what is asked after the first answer, and forget what was answered to it."""
+    return (
+        gr.update(value=None, visible=best in tuple(LETTERS)),
+        gr.update(value=None, visible=best == NONE),
+    )
+
+
+def _standing(standing: Standing) -> tuple[Any, ...]:
+    """Show chart, progress, reasons, and the button that fits best first."""
+    more = "Four more anyway" if standing.is_settled else "Next four"
+    main, other = ("secondary", "primary") if standing.is_settled else ("primary", "secondary")
+    return (
+        dial_chart(standing),
+        progress_line(standing),
+        why_lines(standing),
+        gr.update(value=more, variant=main),
+        gr.update(value=use_label(standing), variant=other),
+    )
 
 
 def _session(request: gr.Request) -> str:
     return request.session_hash or "no session"
-
-
-def _take(path: str, uploads: set[str]) -> bytes:
-    """Return an upload's bytes and delete the file, which holds all of its metadata.
-
-    A request may name any path: only what was uploaded here is opened, and only once.
-
-    Raises:
-        PhotoError: It was not uploaded here, or is gone.
-    """
-    if path not in uploads:
-        raise PhotoError("`photo` must be uploaded here, got another file. Choose it again.")
-    uploads.discard(path)
-    try:
-        data = Path(path).read_bytes()
-        Path(path).unlink()
-    except OSError as error:
-        raise PhotoError(
-            "`photo` must still be there when it is read, got none. Choose it again."
-        ) from error
-    return data
 
 
 async def _refuse_links(path: str | Path | None) -> str | None:
@@ -385,13 +458,6 @@ async def _refuse_links(path: str | Path | None) -> str | None:
 def _path_of(payload: Any) -> str | None:
     """Give the upload's path as it is: `read_photo` decides what a picture is."""
     return None if payload is None else payload.path
-
-
-def _xmp_packet(source_type: DigitalSourceType) -> bytes:
-    """Return the mark of `encode_png`, for previews."""
-    png = encode_png(np.zeros((1, 1, 3), np.uint8), digital_source_type=source_type)
-    with Image.open(io.BytesIO(png)) as image:
-        return str(image.info["XML:com.adobe.xmp"]).encode()
 
 
 def build_page(
@@ -420,22 +486,33 @@ def build_page(
             desk,
             uploads=page.upload_file_set,
             examples=examples,
-            cache=cache,
+            pictures=PictureFolder(cache, source_type=anonymizer.backend.digital_source_type),
             curve=curve,
         )
-        visit = gr.State(None, time_to_live=CACHE_SECONDS[1])
+        memory = _Memory()
         gr.Markdown(INTRO)
         start = _Start(examples)
         dial = _Dial()
         blind = _BlindPage()
-        _add_erasure(handlers, visit)
+        storage = _add_erasure(handlers, memory, blind)
         with gr.Accordion("About", open=False):
             gr.Markdown(ABOUT)
-        _wire_photo(handlers, visit, start, dial, blind)
-        _wire_dial(handlers, visit, dial)
-        _wire_page(handlers, visit, dial, blind)
+        _wire_photo(handlers, memory, start, dial, blind)
+        _wire_dial(handlers, memory, dial)
+        _wire_page(handlers, memory, dial, blind)
+        _wire_result(handlers, memory, dial, blind, storage)
         page.load(None, None, None, js=ANNOUNCE)
+        loading = page.load(handlers.load, [memory.history], [storage, memory.history], **_QUICK)
+        loading.success(None, memory.history, None, js=CLEAR_RECORD)
     return page
+
+
+class _Memory:
+    """What stays between two clicks: the visit, here, and the sealed history, in the browser."""
+
+    def __init__(self) -> None:
+        self.visit = gr.State(None, time_to_live=CACHE_SECONDS[1])
+        self.history = gr.BrowserState("", storage_key=HISTORY_KEY, secret=HISTORY_KEY)
 
 
 class _Start:
@@ -474,7 +551,7 @@ class _Dial:
     def __init__(self) -> None:
         with gr.Column(visible=False) as self.group:
             self.status = gr.Markdown(elem_id="status")
-            self.outcome = gr.Markdown(elem_id="outcome")
+            self.set = gr.Markdown(elem_id="set")
             with gr.Row():
                 self.original = _picture("Your photo", "Your photo", min_width=240)
                 self.variant = _picture(
@@ -482,7 +559,13 @@ class _Dial:
                 )
             info = "0 keeps the face, 1 replaces it completely"
             self.strength = gr.Slider(
-                0, 1, DEFAULT_STRENGTH, step=0.05, label="Strength", info=info, elem_id="strength"
+                0,
+                1,
+                POPULATION_STRENGTH,
+                step=0.05,
+                label="Strength",
+                info=info,
+                elem_id="strength",
             )
             self.privacy = gr.Markdown(elem_id="privacy")
             with gr.Accordion("What this number says, and what it does not cover", open=False):
@@ -505,12 +588,12 @@ class _Dial:
 
 
 class _BlindPage:
-    """Four blinded variants and two questions."""
+    """Four blinded variants and two questions, then what they say about the dial."""
 
     def __init__(self) -> None:
         with gr.Column(visible=False) as self.group:
-            gr.Markdown("## Which one would you post?\nFour strengths in random order.")
-            with gr.Row(elem_id="tiles"):
+            self.heading = gr.Markdown(QUESTION, elem_id="heading")
+            with gr.Row(elem_id="tiles") as self.pictures:
                 self.original = _picture("Your photo", "The face in your photo", min_width=240)
                 with gr.Column(min_width=280):
                     self.tiles = []
@@ -518,16 +601,44 @@ class _BlindPage:
                         with gr.Row():
                             self.tiles += [_picture(x, f"Variant {x}", min_width=120) for x in pair]
             self.token = gr.Textbox(visible=False)
-            self.best = gr.Radio(list(LETTERS), label="I would post", elem_id="best")
+            self._add_questions()
+            self._add_result()
+
+    def _add_questions(self) -> None:
+        with gr.Column() as self.questions:
+            self.best = gr.Radio([*LETTERS, NONE], label="I would post", elem_id="best")
             self.just_right = gr.Radio(
                 list(JUST_RIGHT), label="How is it?", visible=False, elem_id="just-right"
+            )
+            self.why_not = gr.Radio(
+                list(WHY_NOT), label="What is wrong?", visible=False, elem_id="why-not"
             )
             self.consent = gr.Checkbox(label=CONSENT_LABEL, value=False)
             with gr.Accordion("What is kept, for what, for how long", open=False):
                 gr.Markdown(CONSENT_TEXT)
             with gr.Row():
-                self.done = gr.Button("Show the strengths", variant="primary")
-                self.skip = gr.Button("Skip")
+                self.done = gr.Button("Show the strengths", variant="primary", min_width=120)
+                self.skip = gr.Button("Skip", min_width=120)
+                self.undo_before = gr.Button("Undo the last answer", visible=False, min_width=120)
+                self.leave_before = gr.Button("Back to the dial", min_width=120)
+
+    def _add_result(self) -> None:
+        with gr.Column(visible=False) as self.result:
+            self.outcome = gr.Markdown(elem_id="outcome")
+            self.chart = gr.HTML(elem_id="chart")
+            self.progress = gr.Markdown(elem_id="progress")
+            with gr.Row():
+                self.more = gr.Button("Next four", variant="primary", min_width=120)
+                self.use = gr.Button("Use my strength", min_width=120)
+                self.undo = gr.Button("Undo", min_width=120)
+                self.leave = gr.Button("Back to the dial", min_width=120)
+            with gr.Accordion("Why this strength", open=False):
+                self.why = gr.Markdown(elem_id="why")
+
+    @property
+    def standing(self) -> list[Any]:
+        """What shows where the dial stands, in the order of `_standing`."""
+        return [self.chart, self.progress, self.why, self.more, self.use]
 
 
 def _picture(label: str, alt_text: str, *, min_width: int) -> gr.Image:
@@ -542,32 +653,44 @@ def _picture(label: str, alt_text: str, *, min_width: int) -> gr.Image:
     )
 
 
-def _add_erasure(handlers: Handlers, visit: gr.State) -> None:
+def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.Markdown:
+    """Add the button that deletes, and the line that says how answers are kept."""
     with gr.Accordion("Delete my answers", open=False):
+        storage = gr.Markdown(elem_id="storage", elem_classes="quiet")
         info = "Leave it empty to delete what was saved in this visit"
         code = gr.Textbox(label="Your code", info=info, max_lines=1, max_length=64)
         erase = gr.Button("Delete my answers", variant="stop")
         outcome = gr.Markdown(elem_id="erased")
-    erase.click(handlers.erase, [code, visit], [outcome, code, visit], **_QUICK)
+    stale = [blind.chart, blind.progress, blind.why]
+    erasing = erase.click(
+        handlers.erase,
+        [code, memory.history, memory.visit],
+        [outcome, code, memory.history, storage, *stale, memory.visit],
+        **_QUICK,
+    )
+    erasing.success(None, memory.history, None, js=CLEAR_RECORD)
+    return storage
 
 
 def _wire_photo(
-    handlers: Handlers, visit: gr.State, start: _Start, dial: _Dial, blind: _BlindPage
+    handlers: Handlers, memory: _Memory, start: _Start, dial: _Dial, blind: _BlindPage
 ) -> None:
+    known = [memory.history, memory.visit]
     groups = [start.group, dial.group, blind.group]
     shown = [dial.status, dial.original, dial.variant, dial.strength, dial.privacy]
-    opened = [*groups, *shown, dial.keep, dial.hide, dial.outcome, dial.total, visit]
+    opened = [*groups, *shown, dial.keep, dial.hide, dial.set, dial.total, memory.visit]
     # Not `input`, which a picture from the camera does not fire.
-    reading = start.photo.change(handlers.open_upload, [start.photo, visit], opened, **_SLOW)
+    reading = start.photo.change(handlers.open_upload, [start.photo, *known], opened, **_SLOW)
     # The file is gone whether it was a photo or not, so the field is emptied.
     for outcome in (reading.success, reading.failure):
         outcome(lambda: None, None, start.photo, show_progress="hidden", **_QUICK)
-    start.gallery.select(handlers.open_example, [visit], opened, **_SLOW)
-    closed = [*groups, dial.original, dial.variant, dial.outcome, dial.total, visit]
-    dial.other.click(handlers.close_photo, [visit], closed, **_QUICK)
+    start.gallery.select(handlers.open_example, known, opened, **_SLOW)
+    closed = [*groups, dial.original, dial.variant, dial.set, dial.total, memory.visit]
+    dial.other.click(handlers.close_photo, [memory.visit], closed, **_QUICK)
 
 
-def _wire_dial(handlers: Handlers, visit: gr.State, dial: _Dial) -> None:
+def _wire_dial(handlers: Handlers, memory: _Memory, dial: _Dial) -> None:
+    visit = memory.visit
     shown = [dial.variant, dial.privacy, visit]
     dial.strength.input(handlers.turn, [dial.strength, visit], shown, **_LIVE)
     policy = [dial.keep, dial.hide, dial.strength, visit]
@@ -579,66 +702,56 @@ def _wire_dial(handlers: Handlers, visit: gr.State, dial: _Dial) -> None:
     making.success(None, dial.file, None, js=SAVE_FILE)
 
 
-def _wire_page(handlers: Handlers, visit: gr.State, dial: _Dial, blind: _BlindPage) -> None:
-    groups = [dial.group, blind.group]
-    questions = [blind.token, blind.best, blind.just_right]
-    asked = [*blind.tiles, blind.original, *groups, *questions, blind.consent, dial.outcome, visit]
-    dial.find.click(handlers.ask, [visit], asked, scroll_to_output=True, **_QUICK)
-    blind.best.input(handlers.choose, [visit], [blind.just_right, visit], **_LIVE)
-    shown = [dial.outcome, dial.strength, dial.variant, dial.privacy]
+def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
+    second = [blind.just_right, blind.why_not]
+    asked = [
+        *(blind.heading, blind.questions, blind.result, *blind.tiles, blind.original),
+        *(dial.group, blind.group, blind.pictures, blind.undo_before),
+        *(blind.token, blind.best, *second, memory.visit),
+    ]
+    known = [memory.history, memory.visit]
+    for button in (dial.find, blind.skip, blind.more):
+        asking = button.click(handlers.ask, known, asked, **_QUICK)
+        asking.success(None, None, None, js=SCROLL_TO_HEADING)
+    choice = [blind.best, memory.visit]
+    blind.best.input(handlers.choose, choice, [*second, memory.visit], **_LIVE)
+    left = [dial.group, blind.group, blind.token, memory.visit]
+    for button in (blind.leave, blind.leave_before):
+        button.click(handlers.leave, [memory.visit], left, **_QUICK)
+
+
+def _wire_result(
+    handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage, storage: gr.Markdown
+) -> None:
+    known = [memory.history, memory.visit]
+    revealed = [
+        *(blind.heading, blind.questions, blind.result, blind.outcome, *blind.standing),
+        *(blind.token, memory.history, storage, memory.visit),
+    ]
     blind.done.click(
         handlers.answer,
-        [*questions, blind.consent, visit],
-        [*groups, *shown, blind.token, visit],
+        [blind.token, blind.best, blind.just_right, blind.why_not, blind.consent, *known],
+        [*blind.tiles, *revealed],
         **_QUICK,
     )
-    blind.skip.click(handlers.skip, [visit], [*groups, blind.token, visit], **_QUICK)
+    for button in (blind.undo, blind.undo_before):
+        button.click(handlers.undo, known, [blind.pictures, *revealed], **_QUICK)
+    used = [dial.group, blind.group, dial.set, dial.strength, dial.variant, dial.privacy]
+    using = blind.use.click(handlers.use, known, [*used, blind.token, memory.visit], **_QUICK)
+    using.success(None, None, None, js=SCROLL_TO_DIAL)
 
 
-class ClosedDoors:
-    """ASGI middleware that closes what Gradio offers and this page does not use.
+def launch_settings(
+    *, data_dir: Path, host: str, port: int, report: Callable[[], Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return how the page is launched: nothing kept, nothing listed, nothing served beyond it.
 
-    Gradio would fetch any address for a visitor, convert their videos, and write down a session.
+    Args:
+        data_dir: Never served.
+        host: Address to listen on.
+        port: Port.
+        report: What `GET /health` tells.
     """
-
-    _DOORS = ("/file=http", "/proxy=", "/process_recording", "/deep_link", "/stream/", "/vibe")
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer 404 at a closed door; pass all else on."""
-        path = scope.get("path", "").lower()
-        if scope["type"] == "http" and any(door in path for door in self._DOORS):
-            await send({"type": "http.response.start", "status": 404, "headers": []})
-            await send({"type": "http.response.body", "body": b""})
-            return
-        await self._app(scope, receive, send)
-
-
-class NoStore:
-    """ASGI middleware that forbids caches to keep what the page serves about a visitor."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass the request on and add the header to the response."""
-
-        async def send_marked(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *((k, v) for k, v in message["headers"] if k.lower() != b"cache-control"),
-                    (b"cache-control", b"no-store"),
-                ]
-            await send(message)
-
-        is_personal = scope["type"] == "http" and "/gradio_api/" in scope["path"]
-        await self._app(scope, receive, send_marked if is_personal else send)
-
-
-def launch_settings(*, data_dir: Path, host: str, port: int) -> dict[str, Any]:
-    """Return how the page is launched: nothing kept, nothing listed, nothing served beyond it."""
     return {
         "server_name": host,
         "server_port": port,
@@ -655,7 +768,15 @@ def launch_settings(*, data_dir: Path, host: str, port: int) -> dict[str, Any]:
         "share": False,
         "footer_links": ["gradio", "settings"],
         "state_session_capacity": 64,
-        "app_kwargs": {"middleware": [(ClosedDoors, (), {}), (NoStore, (), {})]},
+        "app_kwargs": {
+            "middleware": [
+                (HealthRoute, (), {"report": report}),
+                (ClosedDoors, (), {}),
+                (SmallBodies, (), {}),
+                (QuietErrors, (), {}),
+                (NoStore, (), {}),
+            ]
+        },
         "theme": gr.themes.Soft(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ),
@@ -663,12 +784,22 @@ def launch_settings(*, data_dir: Path, host: str, port: int) -> dict[str, Any]:
     }
 
 
+def serve(page: gr.Blocks, settings: Mapping[str, Any]) -> None:
+    """Serve until SIGTERM or Ctrl-C; nothing comes in any more when it returns."""
+    try:
+        page.launch(**settings)
+    except KeyboardInterrupt:  # Before Gradio waits for it.
+        page.close(verbose=False)
+
+
 def warm_up(anonymizer: Anonymizer) -> None:
     """Load what is loaded at the first photo, so that the first visitor need not wait for it."""
     blank = np.zeros((SIZE, SIZE, 3), np.uint8)
     anonymizer.find_faces(blank)
     quad = np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)], np.float64)
-    request = FaceRequest(blank, blank, quad, DEFAULT_STRENGTH, NoiseKey.fresh(), AttributePolicy())
+    request = FaceRequest(
+        blank, blank, quad, POPULATION_STRENGTH, NoiseKey.fresh(), AttributePolicy()
+    )
     anonymizer.backend.generate([request])
 
 
@@ -684,6 +815,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     home = Path.home() / ".local" / "share" / "privacy-dial"
     data_dir = Path(environment.get("PRIVACY_DIAL_DATA_DIR") or home).resolve()
     model = Path(environment.get("PRIVACY_DIAL_MODEL") or MODEL_FOLDER)
+    place = {
+        "dataset": environment.get("PRIVACY_DIAL_DATASET") or None,
+        "bucket": environment.get("PRIVACY_DIAL_BUCKET") or None,
+        "token": environment.get("HF_TOKEN") or None,
+        "endpoint": environment.get("HF_ENDPOINT") or None,
+    }
     # Requests run beside each other; several threads for one of them would only get in the way.
     torch.set_num_threads(1)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -703,15 +840,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
             backend = EmbeddedBackend.load(model)
             anonymizer = Anonymizer(backend, default_detector())
             threading.Thread(target=warm_up, args=[anonymizer], daemon=True).start()
+            remote, fault = open_copy(store, **place)
+            if fault:
+                sys.stderr.write(f"{fault}\n")
+            sync = Sync(store, remote)
+            kind = next((name for name in ("dataset", "bucket") if place[name]), "none")
             page = build_page(
                 anonymizer=anonymizer,
-                desk=RatingDesk(store=store, keys=keys),
+                desk=RatingDesk(
+                    store=store,
+                    keys=keys,
+                    sync=sync,
+                    model=backend.revision,
+                    floor=privacy_floor(backend.model.curve),
+                ),
                 curve=backend.model.curve,
                 examples=sorted((ROOT / "examples").glob("*-a.png"))[:6],
                 cache=Path(cache),
             )
             page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
-            page.launch(**launch_settings(data_dir=data_dir, host=options.host, port=options.port))
+            report = functools.partial(
+                health_report, sync, fault=fault, kind=kind, model=backend.revision
+            )
+            settings = launch_settings(
+                data_dir=data_dir, host=options.host, port=options.port, report=report
+            )
+            with running(sync):
+                serve(page, settings)
+    except KeyboardInterrupt:  # SIGTERM or Ctrl-C while the model loads.
+        return 0
     except (PrivacyDialError, FeedbackError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -13,17 +13,23 @@ from typing import Any
 
 import gradio as gr
 import httpx
+import pytest
 from PIL import Image
 
 import app
 from feedback import Keys, RatingStore
+from feedback.remote.base import NullRemote
+from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import HogDetector
+from shell.copying import health_report
+from shell.desk import RatingDesk
+from shell.wording import JUST_RIGHT
 from tests.privacy_core.tiny import write_tiny_model
-from visit import RatingDesk
 
 API = "/gradio_api"
+JUST_FINE = JUST_RIGHT[2]
 
 
 @dataclass
@@ -41,6 +47,8 @@ class RunningPage:
     store: RatingStore
     clock: Clock
     page: gr.Blocks
+    keys: Keys
+    sync: Sync
 
     def rows(self):
         return list(self.store.ratings())
@@ -49,29 +57,41 @@ class RunningPage:
         return [path for path in self.cache.rglob("*") if path.is_file()]
 
 
+def fresh_keys() -> Keys:
+    return Keys({1: secrets.token_bytes(32)}, is_generated=False, notice="")
+
+
 def start(folder: Path, **collaborators: Any) -> RunningPage:
     """Launch the page; the caller has set GRADIO_TEMP_DIR to `folder / "cache"`."""
     cache, data_dir = folder / "cache", folder / "data"
     assert os.environ["GRADIO_TEMP_DIR"] == str(cache)
     store = RatingStore(data_dir / "ratings.sqlite3")
     clock = Clock()
-    keys = Keys({1: secrets.token_bytes(32)}, is_generated=False, notice="")
+    keys = collaborators.pop("keys", None) or fresh_keys()
+    sync = Sync(store, NullRemote())
     backend = EmbeddedBackend.load(write_tiny_model(folder / "model"))
     page = app.build_page(
         **{
             "anonymizer": Anonymizer(backend, HogDetector(smallest_face=80, threshold=0.5)),
-            "desk": RatingDesk(store=store, keys=keys, clock=clock),
+            "desk": RatingDesk(
+                store=store, keys=keys, sync=sync, clock=clock, model=backend.revision
+            ),
             "cache": cache,
             "curve": backend.model.curve,
             **collaborators,
         }
     )
     page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
-    settings = app.launch_settings(data_dir=data_dir, host="127.0.0.1", port=0)
+    settings = app.launch_settings(
+        data_dir=data_dir,
+        host="127.0.0.1",
+        port=0,
+        report=lambda: health_report(sync, fault=None, kind="none", model=backend.revision),
+    )
     # Any free port.
     settings["server_port"] = None
     _, url, _ = page.launch(**settings, prevent_thread_lock=True, quiet=True)
-    return RunningPage(url.rstrip("/"), cache, store, clock, page)
+    return RunningPage(url.rstrip("/"), cache, store, clock, page, keys, sync)
 
 
 class RefusedError(Exception):
@@ -84,6 +104,8 @@ class Visitor:
     def __init__(self, running: RunningPage, session: str | None = None):
         self.session = session or secrets.token_hex(8)
         self.heard: list[bytes] = []
+        # What the browser keeps, under the name the page gave it.
+        self.history: Any = ""
         self._fns = {fn.name: fn for fn in running.page.fns.values() if fn.name}
         self._http = httpx.Client(base_url=running.url, timeout=60)
 
@@ -109,18 +131,13 @@ class Visitor:
             RefusedError: With the message shown.
         """
         fn, given = self._fns[name], iter(values)
-        data = [None if isinstance(block, gr.State) else next(given) for block in fn.inputs]
-        body = {
-            "fn_index": fn._id,
-            "data": data,
-            "session_hash": self.session,
-            "event_data": event,
-            "trigger_id": None,
-        }
+        kept = {gr.State: None, gr.BrowserState: self.history}
+        data = [kept[type(b)] if type(b) in kept else next(given) for b in fn.inputs]
+        body = self.body_of(name, data) | {"event_data": event}
         if not fn.queue:
             response = self._http.post(f"{API}/run/predict", json=body)
             self.heard.append(response.content)
-            return self._result(response.is_success, response.json())
+            return self._result(fn, response.is_success, response.json())
         self._http.post(f"{API}/queue/join", json=body).raise_for_status()
         with self._http.stream(
             "GET", f"{API}/queue/data", params={"session_hash": self.session}
@@ -129,7 +146,7 @@ class Visitor:
                 self.heard.append(line.encode())
                 message = json.loads(line.removeprefix("data:")) if line else {}
                 if message.get("msg") == "process_completed":
-                    return self._result(message["success"], message["output"])
+                    return self._result(fn, message["success"], message["output"])
         raise AssertionError("The stream ended before the answer.")
 
     def fetch(self, file: dict[str, Any]) -> httpx.Response:
@@ -139,10 +156,26 @@ class Visitor:
         self.heard.append(response.content)
         return response
 
-    @staticmethod
-    def _result(is_success: bool, output: dict[str, Any]) -> list[Any]:
+    def post(self, body: bytes, **headers: str) -> httpx.Response:
+        """Send a body as it is to where the page sends its calls."""
+        content = {"content-type": "application/json", **headers}
+        return self._http.post(f"{API}/run/predict", content=body, headers=content)
+
+    def body_of(self, name: str, data: list[Any]) -> dict[str, Any]:
+        return {
+            "fn_index": self._fns[name]._id,
+            "data": data,
+            "session_hash": self.session,
+            "event_data": None,
+            "trigger_id": None,
+        }
+
+    def _result(self, fn: Any, is_success: bool, output: dict[str, Any]) -> list[Any]:
         if not is_success:
             raise RefusedError(output.get("error"))
+        for block, value in zip(fn.outputs, output["data"], strict=True):
+            if isinstance(block, gr.BrowserState):
+                self.history = value
         return output["data"]
 
 
@@ -150,3 +183,43 @@ def jpeg(pixels, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=90, **options)
     return buffer.getvalue()
+
+
+def ask(visitor):
+    """Start a blinded page and return its token."""
+    return next(o for o in visitor.call("ask") if str(o).startswith("p1."))
+
+
+def answer(visitor, token, *, consent, best="C", just_right=JUST_FINE, why_not=None):
+    return visitor.call("answer", token, best, just_right, why_not, consent)
+
+
+def chosen_text(outputs):
+    return next(o for o in outputs if isinstance(o, str) and "You chose" in o)
+
+
+def pictures_of(outputs):
+    """Return the pictures among a handler's outputs, as files the browser can get."""
+    values = [o["value"] if isinstance(o, dict) and "value" in o else o for o in outputs]
+    return [value for value in values if isinstance(value, dict) and "path" in value]
+
+
+@pytest.fixture(scope="module", name="running")
+def running_fixture(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "cache"))
+        running = start(folder)
+        yield running
+        running.page.close()
+        running.store.close()
+
+
+@pytest.fixture(name="visitor")
+def visitor_fixture(running):
+    return Visitor(running)
+
+
+@pytest.fixture(scope="module", name="portrait")
+def portrait_fixture(astronaut):
+    return jpeg(astronaut)

@@ -21,7 +21,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("privacy_core", "feedback")
-SHELL = ("app.py", "visit.py", "wording.py")
+SHELL = ("app.py", "shell")
 TEXT = {"", ".cfg", ".csv", ".json", ".md", ".py", ".svg", ".toml", ".txt", ".yaml", ".yml"}
 
 
@@ -233,7 +233,8 @@ def test_what_the_application_imports_is_in_the_requirements_a_space_installs():
     missing = {}
     for path in sources(*SHELL, *PACKAGES):
         for name in {dotted.split(".")[0] for dotted in imported_names(path)}:
-            if name in sys.stdlib_module_names or name in {*PACKAGES, "visit", "wording"}:
+            own = {*PACKAGES, *(file.removesuffix(".py") for file in SHELL)}
+            if name in sys.stdlib_module_names or name in own:
                 continue
             owners = {re.sub(r"[-_.]+", "-", n).lower() for n in distributions.get(name, [])}
             if not owners & installed:

@@ -46,13 +46,13 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def open_tab(chromium, tmp_path):
-    """Return a function that opens an empty tab of a width and colour scheme."""
+    """Return a function that opens an empty tab of a width and colour scheme, a browser each."""
     with sync_playwright() as playwright:
         contexts = []
 
         def open_tab(*, width, scheme):
             context = playwright.chromium.launch_persistent_context(
-                tmp_path / "profile",
+                tmp_path / f"profile-{len(contexts)}",
                 executable_path=chromium,
                 headless=True,
                 args=ARGUMENTS,

@@ -1,0 +1,1 @@
+"""What `app.py` is put together from; nothing here imports the web framework."""

@@ -1,0 +1,109 @@
+"""Pictures on their way to and from the browser: previews, files, uploads; knows no page.
+
+What is written here carries no metadata but one mark, and lies where nobody can compute the path.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from privacy_core.errors import PhotoError
+from privacy_core.faces import DigitalSourceType, encode_png
+from privacy_core.schema import RGB, Variant
+
+PREVIEW_SIDE = 720
+_CLOSE_UP = 2.2
+_TILE = 480
+
+
+class PictureFolder:
+    """The folder that the page serves pictures from.
+
+    Args:
+        folder: Where files go, each under a random name of its own.
+        source_type: What the mark of every picture says about how it was made.
+    """
+
+    def __init__(self, folder: Path, *, source_type: DigitalSourceType) -> None:
+        self._folder = folder
+        self._source_type = source_type
+        self._mark = _xmp_packet(source_type)
+
+    def preview(self, pixels: RGB) -> str:
+        """Write a small copy and return its path."""
+        buffer = io.BytesIO()
+        small = Image.fromarray(np.ascontiguousarray(reduced(pixels, PREVIEW_SIDE)))
+        small.save(buffer, "JPEG", quality=90, xmp=self._mark)
+        return self._save(buffer.getvalue(), "picture.jpg")
+
+    def download(self, variant: Variant) -> str:
+        """Write the file of a variant and return its path."""
+        data = encode_png(variant.image, digital_source_type=self._source_type)
+        return self._save(data, "privacy-dial.png")
+
+    def _save(self, data: bytes, name: str) -> str:
+        """Write a file for the browser under a random folder, which nobody can compute."""
+        folder = self._folder / secrets.token_hex(16)
+        folder.mkdir()
+        (folder / name).write_bytes(data)
+        return str(folder / name)
+
+
+def take_upload(path: str, uploads: set[str]) -> bytes:
+    """Return an upload's bytes and delete the file, which holds all of its metadata.
+
+    A request may name any path: only what was uploaded here is opened, and only once.
+
+    Args:
+        path: As the request names it.
+        uploads: Paths that the server itself gave to uploads; this one is taken out.
+
+    Raises:
+        PhotoError: It was not uploaded here, or is gone.
+    """
+    if path not in uploads:
+        raise PhotoError("`photo` must be uploaded here, got another file. Choose it again.")
+    uploads.discard(path)
+    try:
+        data = Path(path).read_bytes()
+        Path(path).unlink()
+    except OSError as error:
+        raise PhotoError(
+            "`photo` must still be there when it is read, got none. Choose it again."
+        ) from error
+    return data
+
+
+def reduced(pixels: RGB, longest_side: int) -> RGB:
+    """Return the picture with its longer side at most that long."""
+    height, width = pixels.shape[:2]
+    zoom = longest_side / max(height, width)
+    if zoom >= 1:
+        return pixels
+    size = (max(1, round(width * zoom)), max(1, round(height * zoom)))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
+
+
+def tile(pixels: RGB, box: Sequence[float]) -> RGB:
+    """Return the square around a face, (480, 480, 3), moved inward at the photo's borders."""
+    height, width = pixels.shape[:2]
+    left, top, right, bottom = box
+    side = min(height, width, math.ceil(_CLOSE_UP * max(right - left, bottom - top)))
+    x = int(np.clip(round((left + right - side) / 2), 0, width - side))
+    y = int(np.clip(round((top + bottom - side) / 2), 0, height - side))
+    square = Image.fromarray(np.ascontiguousarray(pixels[y : y + side, x : x + side]))
+    return np.asarray(square.resize((_TILE, _TILE), Image.Resampling.BICUBIC))
+
+
+def _xmp_packet(source_type: DigitalSourceType) -> bytes:
+    """Return the mark of `encode_png`, for previews."""
+    png = encode_png(np.zeros((1, 1, 3), np.uint8), digital_source_type=source_type)
+    with Image.open(io.BytesIO(png)) as image:
+        return str(image.info["XML:com.adobe.xmp"]).encode()

@@ -1,0 +1,282 @@
+"""The app beside a Hub: rows are copied, a bad Hub stops nothing, and stopping copies the rest."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from feedback import Consent, Keys, RatingStore
+from feedback.remote.base import NullRemote
+from feedback.sync.erasure import Receipt
+from feedback.sync.health import Health
+from feedback.sync.loop import Sync
+from shell import copying
+from shell.copying import health_report, open_copy, running
+from shell.wording import erased_line, storage_line
+from tests.feedback.conftest import World
+from tests.hub_server import HubServer
+from tests.privacy_core.tiny import write_tiny_model
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKEN = "hf_anna"  # noqa: S105 - of a Hub that lives for one test
+
+
+@pytest.fixture
+def hub():
+    with HubServer() as hub:
+        hub.add_user("anna", TOKEN)
+        hub.add_user("ben", "hf_ben")
+        yield hub
+
+
+@pytest.fixture
+def store(tmp_path):
+    with RatingStore(tmp_path / "data" / "ratings.sqlite3") as store:
+        yield store
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def keep_page(store, world):
+    page = world.page()
+    rows = world.rows(page)
+    store.add_page(page, rows)
+    return rows
+
+
+@pytest.fixture
+def world():
+    keys = Keys({1: bytes(range(32))}, is_generated=False, notice="")
+    return World(datetime.now(UTC), keys, Consent("2026-11-21", "aggregate"))
+
+
+def report(sync, **changes):
+    return health_report(sync, **({"fault": None, "kind": "dataset", "model": "0f3c2a"} | changes))
+
+
+# --- Which copy ----------------------------------------------------------------------------------
+
+
+def test_without_a_name_there_is_no_copy_and_no_fault(store):
+    remote, fault = open_copy(store)
+    assert isinstance(remote, NullRemote)
+    assert fault is None
+
+
+@pytest.mark.parametrize(
+    "place", [{"dataset": "no slash or what"}, {"dataset": "a/b", "bucket": "a/c"}]
+)
+def test_a_copy_that_cannot_be_named_leaves_ratings_here_and_says_so(store, place):
+    remote, fault = open_copy(store, token=TOKEN, **place)
+    assert isinstance(remote, NullRemote)
+    assert "kept on this disk only" in fault
+    assert TOKEN not in fault
+    told = report(Sync(store, remote), fault=fault)
+    assert told["last_error"] == fault
+
+
+def test_a_copy_that_was_seen_before_and_is_gone_is_not_made_anew(store, hub, world):
+    place = {"dataset": "anna/ratings", "token": TOKEN, "endpoint": hub.endpoint}
+    first, _ = open_copy(store, **place)
+    keep_page(store, world)
+    Sync(store, first).tick()
+    assert hub.repo("anna/ratings").is_private
+    httpx.request(
+        "DELETE",
+        f"{hub.endpoint}/api/repos/delete",
+        json={"name": "ratings", "organization": "anna", "type": "dataset"},
+        headers={"authorization": f"Bearer {TOKEN}"},
+    ).raise_for_status()
+    again, _ = open_copy(store, **place)
+    health = Sync(store, again).tick()
+    assert health.last_error
+    assert TOKEN not in health.last_error
+    assert store.stats().rows == 5
+
+
+def health(**changes):
+    known = {"remote": "x", "keeps": True, "outbox_rows": 3, "in_remote_rows": 9}
+    return Health(**{**known, "sync_lag_seconds": 12.0, **changes})
+
+
+def test_the_page_says_where_answers_are_without_naming_the_place():
+    at = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+    waiting = storage_line(health(last_success=at))
+    assert "12 ratings" in waiting
+    assert "3 of them wait" in waiting
+    assert "last copied 2026-11-20 12:30 UTC" in waiting
+    assert "all of them are copied" in storage_line(health(outbox_rows=0))
+    late = storage_line(health(last_error="The repository anna/ratings is public."))
+    assert "not copied yet" in late
+    assert "cannot be used right now" in late
+    assert "anna" not in late
+    assert "nowhere else" in storage_line(health(keeps=False))
+
+
+def test_a_receipt_says_when_the_copy_is_cleared():
+    at = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+    receipt = Receipt("4f2a", at, None, at + timedelta(days=1), "x", rows_local=15)
+    assert "15 rows here" in erased_line(receipt)
+    assert "within 24 hours" in erased_line(receipt)
+    assert "4f2a, 2026-11-20 12:30 UTC" in erased_line(receipt)
+    done = replace(receipt, finished=at, due=None)
+    assert "24 hours" not in erased_line(done)
+
+
+# --- While the app runs --------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_copied_at_the_latest_when_the_app_stops(store, hub, world, capsys):
+    remote, _ = open_copy(store, dataset="anna/ratings", token=TOKEN, endpoint=hub.endpoint)
+    sync = Sync(store, remote)
+    with running(sync):
+        keep_page(store, world)
+    told = report(sync)
+    assert (told["outbox_rows"], told["in_remote_rows"]) == (0, 5)
+    assert told["last_success"] is not None
+    assert told["last_error"] is None
+    assert "All 5 ratings are in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fault", ["public", "foreign", "no rights"])
+def test_a_hub_that_is_not_what_was_promised_is_told_and_gets_nothing(
+    store, hub, world, capsys, monkeypatch, fault
+):
+    monkeypatch.setattr(copying, "WATCH_SECONDS", 0.02)
+    owner = "ben" if fault == "foreign" else "anna"
+    hub.add_repo(f"{owner}/ratings", private=fault != "public")
+    hub.add_user("anna", "hf_read", role="read")
+    token = "hf_read" if fault == "no rights" else TOKEN
+    remote, _ = open_copy(store, dataset=f"{owner}/ratings", token=token, endpoint=hub.endpoint)
+    sync = Sync(store, remote)
+    said = ""
+    with running(sync):
+        rows = keep_page(store, world)
+        deadline = time.monotonic() + 20
+        while "The copy of the ratings:" not in said and time.monotonic() < deadline:
+            sync.health()
+            said += capsys.readouterr().err
+    assert said.count("The copy of the ratings:") == 1
+    assert token not in said
+    told = report(sync)
+    assert told["last_error"]
+    assert told["outbox_rows"] == 5
+    assert not any(rows[0].rater_id.encode() in data for _, data in hub.every_byte())
+
+
+def test_health_names_no_repository(store, hub, world):
+    remote, _ = open_copy(store, dataset="anna/ratings", token=TOKEN, endpoint=hub.endpoint)
+    sync = Sync(store, remote)
+    keep_page(store, world)
+    sync.tick()
+    told = str(report(sync))
+    assert "anna" not in told
+    assert TOKEN not in told
+
+
+# --- The whole app as a process ------------------------------------------------------------------
+
+
+@pytest.fixture
+def start_app(tmp_path):
+    """Return a function that starts `app.py` with an environment and waits for its page."""
+    model = write_tiny_model(tmp_path / "model")
+    started = []
+
+    def start_app(**environment):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        hidden = ("HF_TOKEN", "PRIVACY_DIAL_DATASET", "PRIVACY_DIAL_BUCKET")
+        inherited = {k: v for k, v in os.environ.items() if k not in hidden}
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py"), "--port", str(port)],
+            cwd=ROOT,
+            env=inherited
+            | {
+                "PRIVACY_DIAL_DATA_DIR": str(tmp_path / "data"),
+                "PRIVACY_DIAL_MODEL": str(model),
+                "PYTHONUNBUFFERED": "1",
+            }
+            | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                http.get("/health").raise_for_status()
+            except httpx.HTTPError:
+                time.sleep(0.1)
+            else:
+                return process, http
+        raise AssertionError(process.stderr.read() if process.poll() is not None else "no page")
+
+    yield start_app
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_a_stopped_app_copies_what_waits_within_ten_seconds(start_app, hub, world, tmp_path):
+    process, http = start_app(
+        PRIVACY_DIAL_DATASET="anna/ratings", HF_TOKEN=TOKEN, HF_ENDPOINT=hub.endpoint
+    )
+    assert http.get("/health").json()["remote"] == "dataset"
+    with RatingStore(tmp_path / "data" / "ratings.sqlite3") as store:
+        keep_page(store, world)
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+        assert time.monotonic() - began < 10
+        assert process.returncode == 0
+        assert store.stats().outbox_rows == 0
+    assert "All 5 ratings are in" in said
+    assert TOKEN not in said
+    assert any(data.startswith(b"PAR1") for _, data in hub.every_byte())
+
+
+@pytest.mark.slow
+def test_an_app_whose_hub_is_silent_starts_says_so_and_still_stops(start_app, hub, world, tmp_path):
+    hub.fail("any", "hang", count=1_000)
+    process, http = start_app(
+        PRIVACY_DIAL_DATASET="anna/ratings", HF_TOKEN=TOKEN, HF_ENDPOINT=hub.endpoint
+    )
+    with RatingStore(tmp_path / "data" / "ratings.sqlite3") as store:
+        keep_page(store, world)
+        assert http.get("/health").json()["outbox_rows"] == 5
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        assert time.monotonic() - began < 14
+        assert process.returncode == 0
+        assert store.stats().outbox_rows == 5
+
+
+@pytest.mark.slow
+def test_an_app_whose_dataset_has_no_name_starts_and_says_so(start_app):
+    process, http = start_app(PRIVACY_DIAL_DATASET="what is this")
+    assert "kept on this disk only" in http.get("/health").json()["last_error"]
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=30)
+    assert "kept on this disk only" in said
+    assert process.returncode == 0
