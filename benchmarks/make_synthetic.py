@@ -6,11 +6,14 @@ coordinates that tell people apart, and each photo keeps those, nearly, and draw
 sharper face, drawn from pure noise, and puts it with a little noise into every photo. A head
 that singles out one fitted face more than 95 % of held-out faces do, or a photo that the recogniser
 matches with one of its head's nearest fitted faces, is thrown away with its subject.
+
+With `--table` the photos go into one parquet file with labels: every second one was asked to smile.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -39,7 +42,7 @@ from privacy_core.faces.align import SIZE
 from privacy_core.faces.detect import HogDetector
 from privacy_core.faces.output import write_png
 from privacy_core.recognition import DlibRecogniser
-from privacy_core.schema import ATTRIBUTES, RGB
+from privacy_core.schema import ATTRIBUTES, RGB, AttributePolicy
 
 MARGIN = 20
 IDENTITY_NOISE = 0.25
@@ -50,6 +53,8 @@ CAUTION = 1.5
 """Heads are drawn more cautiously than faces: their backgrounds are beyond a linear code."""
 SIDE = 256
 SAME_PERSON = 0.55
+TABLE_SIDE = 160
+"""Pixels of a photo in the table: the face is then as large as the model draws it."""
 LETTERS = "abcdefgh"
 CONFIG = FitConfig(
     code=CodeFitConfig(n_components=384, n_context=4, gain=0.5, copies=1, identity_width=64),
@@ -167,9 +172,18 @@ def encoded(model: EmbeddedModel, prepared: PreparedFaces, index: NDArray[np.int
 
 
 def with_face(
-    heads: list[RGB], gender: int, embedded: EmbeddedModel, generator: torch.Generator
+    heads: list[RGB],
+    gender: int,
+    embedded: EmbeddedModel,
+    generator: torch.Generator,
+    *,
+    smiles: bool,
 ) -> list[RGB] | None:
-    """Give one subject's heads one face of the embedded model; None if a head shows no face."""
+    """Give one subject's heads one face of the embedded model; None if a head shows no face.
+
+    With `smiles`, the coordinates of smiling are drawn anew for each photo and every second one
+    is asked to smile.
+    """
     found = [default_detector().detect(head) for head in heads]
     if not all(found):
         return None
@@ -182,19 +196,26 @@ def with_face(
     tokens = torch.full((n, len(ATTRIBUTES)), NULL)
     tokens[:, list(ATTRIBUTES).index("gender")] = gender
 
-    def solve(y: Tensor, sigma: float) -> Tensor:
-        rows = len(y)
+    def solve(code: Tensor, sigma: float, factors: Tensor) -> Tensor:
+        rows = len(code)
+        noise = torch.randn(code.shape, generator=generator)
         return sample(
             embedded.denoiser,
-            y,
+            factors * code + sigma * noise,
             torch.full((rows,), sigma),
-            torch.ones(rows, k),
+            factors.expand(rows, k),
             context=embedded.code.context(contexts[:rows]),
             attributes=tokens[:rows],
         )
 
-    own = solve(SIGMA_MAX * torch.randn(1, k, generator=generator), SIGMA_MAX)
-    each = solve(own + FACE_NOISE * torch.randn(n, k, generator=generator), FACE_NOISE)
+    own = solve(torch.zeros(1, k), SIGMA_MAX, torch.ones(k))
+    if not smiles:
+        each = solve(own.expand(n, k), FACE_NOISE, torch.ones(k))
+    else:
+        tokens[:, list(ATTRIBUTES).index("smiling")] = torch.arange(n) % 2
+        smile = embedded.code.policy_factors(AttributePolicy(keep=("smiling",))) > 1
+        factors = torch.where(smile, 1.0, SIGMA_MAX / FACE_NOISE)
+        each = solve(own.expand(n, k), SIGMA_MAX, factors)
     frames = embedded.code.decode(each).numpy()
     return [one.paste({0: frame}) for one, frame in zip(prepared, frames, strict=True)]
 
@@ -214,6 +235,38 @@ def write_people(out: Path, people: list[list[RGB]]) -> None:
             write_png(path, photo, digital_source_type="trainedAlgorithmicMedia")
 
 
+def write_table(path: Path, people: list[list[RGB]], gender: list[str]) -> None:
+    """Write one row per photo: image, subject, gender and smiling, both as they were asked for."""
+    import datasets  # noqa: PLC0415 - only the table needs it
+
+    rows = [
+        {
+            "image": {"bytes": _jpeg(photo), "path": None},
+            "subject": f"person-{number:02d}",
+            "gender": sex,
+            "smiling": ATTRIBUTES["smiling"][i % 2],
+        }
+        for number, (photos, sex) in enumerate(zip(people, gender, strict=True), 1)
+        for i, photo in enumerate(photos)
+    ]
+    features = datasets.Features(
+        {"image": datasets.Image(), "subject": datasets.Value("string")}
+        | {
+            name: datasets.ClassLabel(names=list(ATTRIBUTES[name]))
+            for name in ("gender", "smiling")
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+
+
+def _jpeg(photo: RGB) -> bytes:
+    buffer = io.BytesIO()
+    small = Image.fromarray(photo).resize((TABLE_SIDE, TABLE_SIDE), Image.Resampling.LANCZOS)
+    small.save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 def main() -> None:
     """Fit the whole-head model unless it is there, draw people, check and write them."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -222,6 +275,8 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=20)
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--draws", type=int, default=3, help="subjects drawn per subject kept")
+    parser.add_argument("--table", action="store_true", help="one parquet file with labels")
     arguments = parser.parse_args()
     model, prepared = whole_heads(arguments.model)
     fit_index = prepared.between(*FIT)
@@ -229,7 +284,7 @@ def main() -> None:
     held_out = nearness(encoded(model, prepared, prepared.between(*VALIDATION)), fitted)
     limit = float(held_out.quantile(0.05))
     generator = torch.Generator().manual_seed(arguments.seed)
-    codes, gender = draw(model, 3 * arguments.subjects, arguments.photos, generator)
+    codes, gender = draw(model, arguments.draws * arguments.subjects, arguments.photos, generator)
     ratio = nearness(codes.flatten(0, 1), fitted).reshape(codes.shape[:2])
     fresh = (ratio > limit).all(1)
     embedded = load_model(MODEL_FOLDER, dtype=torch.float32)
@@ -239,16 +294,20 @@ def main() -> None:
         if len(chosen) == arguments.subjects:
             break
         heads = enlarged(model.code.decode(codes[subject]).numpy())
-        photos = with_face(heads, int(gender[subject]), embedded, generator)
+        photos = with_face(heads, int(gender[subject]), embedded, generator, smiles=arguments.table)
         if photos and not matches(codes[subject], photos, prepared, fitted, fit_index):
             chosen.append(subject)
             people.append(photos)
-    write_people(arguments.out, people)
+    asked = [ATTRIBUTES["gender"][int(gender[i])] for i in chosen]
+    if arguments.table:
+        write_table(arguments.out / "people.parquet", people, asked)
+    else:
+        write_people(arguments.out, people)
     facts = {
         "subjects": len(chosen),
         "photos_of_each": arguments.photos,
         "seed": arguments.seed,
-        "gender_asked": [ATTRIBUTES["gender"][int(gender[i])] for i in chosen],
+        "gender_asked": asked,
         "distance_to_nearest_over_50th_nearest_fitted_face": {
             "drawn_median": float(ratio[chosen].median()),
             "drawn_smallest": float(ratio[chosen].min()),
