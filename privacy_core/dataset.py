@@ -13,13 +13,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from datasets import Image, load_dataset, load_from_disk
+from datasets import Audio, Image, Video, load_dataset, load_dataset_builder, load_from_disk
 from pyarrow import parquet
+from pyarrow.dataset import ParquetFragmentScanOptions
 
 from privacy_core.errors import InvalidArgumentError
 
+_MEDIA = (Audio, Image, Video)
+_SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.parquet")
+_ROWS_AT_ONCE = 64
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _KINDS = (
@@ -40,6 +45,11 @@ class RowSource:
         image_column: The column that holds the picture.
         column_names: All columns.
         n_rows: Number of rows, at least 1.
+        features: Column → what `datasets` says of it.
+        files: What the rows are read from, on this machine; of a Hub id the cached copies.
+        split: The split asked for, None where none was.
+        other_splits: Names of the splits beside it.
+        is_local: Whether `files` are the data set itself rather than copies of it.
 
     Example:
         >>> source = RowSource("two", "image", ("image",), 2, [{"image": b"1"}, {"image": b"2"}])
@@ -53,6 +63,11 @@ class RowSource:
     n_rows: int
     _rows: Iterable[Mapping[str, Any]] = field(repr=False)
     _reads_paths: bool = False
+    features: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
+    split: str | None = None
+    other_splits: tuple[str, ...] = ()
+    is_local: bool = True
 
     def __len__(self) -> int:
         return self.n_rows
@@ -68,10 +83,7 @@ class RowSource:
         """
         total = hashlib.sha256()
         for row in self:
-            image = row.pop(self.image_column)
-            picture = "none" if image is None else hashlib.sha256(image).hexdigest()
-            rest = json.dumps(row, sort_keys=True, default=_plain)
-            total.update(hashlib.sha256(f"{picture} {rest}".encode()).digest())
+            total.update(row_digest(row, self.image_column))
         return total.hexdigest()
 
     def _encoded(self, value: Any) -> bytes | None:
@@ -82,6 +94,27 @@ class RowSource:
         # A path in a table is someone else's word; only folders of pictures are read by path.
         path = value.get("path") if self._reads_paths else None
         return None if path is None else Path(path).read_bytes()
+
+
+def row_digest(row: Mapping[str, Any], image_column: str) -> bytes:
+    """Return the SHA-256 of one row of a `RowSource`, 32 bytes."""
+    rest = {name: value for name, value in row.items() if name != image_column}
+    image = row[image_column]
+    picture = "none" if image is None else hashlib.sha256(image).hexdigest()
+    text = f"{picture} {json.dumps(rest, sort_keys=True, default=_plain)}"
+    return hashlib.sha256(text.encode()).digest()
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """Rows of one split as `datasets` gives them, and where they come from."""
+
+    rows: Any
+    n_rows: int
+    files: tuple[Path, ...]
+    splits: tuple[str, ...] = ()
+    reads_paths: bool = False
+    is_local: bool = True
 
 
 def read_dataset(
@@ -108,8 +141,8 @@ def read_dataset(
     """
     name = str(source)
     try:
-        rows, n_rows, is_by_path = _open(name, revision, load_from_hub, split)
-        columns = dict(rows.features)
+        opened = _open(name, revision, load_from_hub, split)
+        columns = dict(opened.rows.features)
     except InvalidArgumentError:
         raise
     # What `datasets` and Arrow raise on damaged files is any of these.
@@ -118,7 +151,7 @@ def read_dataset(
             f"`DATA` must be {_KINDS}, got {name!r}, which cannot be read "
             f"({type(error).__name__}). Copy it again or write it anew."
         ) from error
-    if n_rows == 0:
+    if opened.n_rows == 0:
         raise InvalidArgumentError(
             f"`DATA` must have at least one row, got {name!r} with none. Check how it was made."
         )
@@ -130,18 +163,28 @@ def read_dataset(
             + (f"Try {pictures[0]!r}." if pictures else "Add a column of encoded pictures.")
         )
     return RowSource(
-        name, image_column, tuple(columns), n_rows, _undecoded(rows, image_column), is_by_path
+        name,
+        image_column,
+        tuple(columns),
+        opened.n_rows,
+        _undecoded(opened.rows, image_column),
+        opened.reads_paths,
+        MappingProxyType(columns),
+        opened.files,
+        split,
+        tuple(other for other in opened.splits if other != split and len(opened.splits) > 1),
+        opened.is_local,
     )
 
 
 def _open(
     name: str, revision: str | None, load_from_hub: Callable[..., Any] | None, split: str | None
-) -> tuple[Any, int, bool]:
-    """Return rows, their number, and whether pictures are files of their own."""
+) -> _Opened:
     path = Path(name)
     if not path.exists() and _HUB_ID.fullmatch(name):
-        rows = _one_split(_from_hub(name, revision, load_from_hub), split, name)
-        return rows, rows.num_rows, True
+        data = _from_hub(name, revision, load_from_hub)
+        rows = _one_split(data, split, name)
+        return _Opened(rows, rows.num_rows, _cached(rows), _splits(data), True, False)
     if revision is not None:
         raise InvalidArgumentError(
             f"`revision` must be left out unless `DATA` is a Hub id, got {revision!r} with "
@@ -149,10 +192,12 @@ def _open(
         )
     files = _parquet_files(name)
     if files:
-        return _from_parquet(files)
+        return _from_parquet(files, split, name)
     if not path.is_dir():
         raise InvalidArgumentError(f"`DATA` must be {_KINDS}, got {name!r}. Check the path.")
-    return _from_folder(path, split)
+    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+        return _from_saved(path, split)
+    return _from_pictures(path, split)
 
 
 def _parquet_files(name: str) -> list[str]:
@@ -165,26 +210,64 @@ def _parquet_files(name: str) -> list[str]:
     return [match for match in matches if match.endswith(".parquet") and Path(match).is_file()]
 
 
-def _from_parquet(files: list[str]) -> tuple[Any, int, bool]:
+def _from_parquet(files: list[str], split: str | None, name: str) -> _Opened:
+    # Where every file is named as `datasets` names shards, the names tell the splits apart.
+    shards = [_SHARD.fullmatch(Path(file).name) for file in files]
+    by_split: dict[str, list[str]] = {}
+    for file, shard in zip(files, shards, strict=True):
+        if shard and all(shards):
+            by_split.setdefault(shard["split"], []).append(file)
+    if len(by_split) > 1 or split is not None:
+        files = _one_split(by_split or files, split, name)
     # Opening each file first finds the damaged ones; nothing but their footers is read.
     n_rows = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
-    rows = load_dataset("parquet", data_files=files, split="train", streaming=True)
-    return rows, n_rows, False
+    # Read-ahead would hold a large part of a file in memory.
+    rows = load_dataset(
+        "parquet",
+        data_files=files,
+        split="train",
+        streaming=True,
+        batch_size=_ROWS_AT_ONCE,
+        fragment_scan_options=ParquetFragmentScanOptions(
+            pre_buffer=False, use_buffered_stream=True
+        ),
+    )
+    return _Opened(rows, n_rows, tuple(Path(file) for file in files), tuple(by_split))
 
 
-def _from_folder(path: Path, split: str | None) -> tuple[Any, int, bool]:
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        rows = _one_split(load_from_disk(str(path)), split, str(path))
-        return rows, rows.num_rows, False
+def _from_saved(path: Path, split: str | None) -> _Opened:
+    data = load_from_disk(str(path))
+    rows = _one_split(data, split, str(path))
+    folders = {file.parent for file in _cached(rows)}
+    # Arrow files and what describes them; anything else there is someone else's.
+    notes = {"state.json", "dataset_info.json"}
+    files = tuple(
+        sorted(
+            file
+            for folder in folders
+            for file in folder.iterdir()
+            if file.suffix == ".arrow" or file.name in notes
+        )
+    )
+    return _Opened(rows, rows.num_rows, files, _splits(data))
+
+
+def _from_pictures(path: Path, split: str | None) -> _Opened:
     if not any(file.suffix.lower() in PICTURES for file in path.rglob("*")):
         raise InvalidArgumentError(
             f"`DATA` must be {_KINDS}, got the folder {str(path)!r} with neither pictures nor "
             "parquet files. Check the path."
         )
-    splits = load_dataset("imagefolder", data_dir=str(path), streaming=True)
-    rows = _one_split(splits, split, str(path))
+    builder = load_dataset_builder("imagefolder", data_dir=str(path))
+    data = builder.as_streaming_dataset()
+    rows = _one_split(data, split, str(path))
     n_rows = sum(1 for _ in rows.cast_column("image", Image(decode=False)))
-    return rows, n_rows, True
+    chosen = split or next(iter(data))
+    found = (Path(file) for file in builder.config.data_files[chosen])
+    files = tuple(
+        file for file in found if file.suffix.lower() in PICTURES or file.stem == "metadata"
+    )
+    return _Opened(rows, n_rows, files, _splits(data), True)
 
 
 def _from_hub(name: str, revision: str | None, load: Callable[..., Any] | None) -> Any:
@@ -224,6 +307,14 @@ def _one_split(data: Any, split: str | None, name: str) -> Any:
     return data[split]
 
 
+def _splits(data: Any) -> tuple[str, ...]:
+    return tuple(data) if isinstance(data, Mapping) else ()
+
+
+def _cached(rows: Any) -> tuple[Path, ...]:
+    return tuple(Path(entry["filename"]) for entry in rows.cache_files)
+
+
 def _holds_pictures(feature: Any) -> bool:
     if isinstance(feature, Image):
         return True
@@ -233,7 +324,12 @@ def _holds_pictures(feature: Any) -> bool:
 
 
 def _undecoded(rows: Any, image_column: str) -> Any:
-    return rows.cast_column(image_column, Image(decode=False))
+    rows = rows.cast_column(image_column, Image(decode=False))
+    for name, feature in dict(rows.features).items():
+        # Whatever else could be decoded stays encoded too: it is only carried along.
+        if isinstance(feature, _MEDIA) and feature.decode:
+            rows = rows.cast_column(name, type(feature)(decode=False))
+    return rows
 
 
 def _plain(value: Any) -> str:

@@ -187,12 +187,24 @@ def verified_share(variant: Variant, curve: StrengthCurve | None) -> float | Non
     """
     if curve is None or not variant.protected or variant.policy != AttributePolicy():
         return None
+    return verified_share_at(variant.sigma, curve)
+
+
+def verified_share_at(sigma: float | None, curve: StrengthCurve) -> float | None:
+    """Return the share of calibration faces still verified at a noise level, in [0, 1].
+
+    Args:
+        sigma: Standard deviation of the noise, None for pure noise.
+        curve: With what was measured.
+
+    Returns:
+        Linear in ln σ between measured noise levels; None where nothing was measured.
+    """
     sigmas, verified = (curve.measured.get(name) for name in ("sigmas", "verified"))
     if not isinstance(sigmas, list) or not isinstance(verified, list):
         return None
     # Strength 1 has no σ: pure noise, as good as the strongest that was measured.
-    sigma = sigmas[-1] if variant.sigma is None else variant.sigma
-    return float(np.interp(math.log(sigma), np.log(sigmas), verified[1:]))
+    return float(np.interp(math.log(sigma or sigmas[-1]), np.log(sigmas), verified[1:]))
 
 
 def _recognised(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:

@@ -146,6 +146,71 @@ def test_a_split_must_be_named_where_there_are_several(tmp_path):
             read_dataset(tmp_path / "x", split=split)
 
 
+def test_shards_named_by_split_are_told_apart(tmp_path):
+    for name, n in (("train", 2), ("exam", 1)):
+        for i in range(n):
+            write_parquet(tmp_path / f"{name}-{i:05d}-of-{n:05d}.parquet")
+    assert len(read_dataset(tmp_path, split="train")) == 6
+    assert read_dataset(tmp_path, split="train").other_splits == ("exam",)
+    assert len(read_dataset(tmp_path, split="exam")) == 3
+    with pytest.raises(InvalidArgumentError, match="`split` must be one of exam, train"):
+        read_dataset(tmp_path)
+    (tmp_path / "exam-00000-of-00001.parquet").unlink()
+    only = read_dataset(tmp_path)
+    assert (len(only), only.other_splits) == (6, ())
+
+
+def test_the_splits_beside_the_one_asked_for_are_named(tmp_path):
+    rows = datasets.Dataset.from_dict({"image": PICTURES}).cast_column("image", datasets.Image())
+    splits = dict.fromkeys(("train", "test", "dev"), rows)
+    datasets.DatasetDict(splits).save_to_disk(tmp_path / "x")
+    source = read_dataset(tmp_path / "x", split="test")
+    assert (source.split, source.other_splits) == ("test", ("train", "dev"))
+    for name in ("train", "test"):
+        write_pictures(tmp_path / "y" / name, names=("1.png", "2.png", "3.png"))
+    source = read_dataset(tmp_path / "y", split="test")
+    assert (len(source), source.other_splits) == (3, ("train",))
+    assert {file.parent.name for file in source.files} == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        ("a folder of parquet files", {"part-0.parquet", "part-1.parquet", "part-2.parquet"}),
+        (
+            "a save_to_disk folder",
+            {"data-00000-of-00001.arrow", "dataset_info.json", "state.json"},
+        ),
+    ],
+)
+def test_the_files_behind_the_rows_are_known_and_no_others(tmp_path, make, names):
+    FORMS[make](tmp_path)
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    source = read_dataset(tmp_path / "x")
+    assert {file.name for file in source.files} == names
+    assert source.is_local
+
+
+def test_the_files_of_a_folder_of_pictures_are_pictures_and_their_table(tmp_path):
+    folder = write_pictures(tmp_path / "x", names=("1.png", "2.png", "3.png"))
+    (folder / "metadata.csv").write_text("file_name,who\n1.png,ann\n2.png,bob\n3.png,cid\n")
+    (folder / "notes.txt").write_text("mine")
+    source = read_dataset(folder)
+    assert [row["who"] for row in source] == ["ann", "bob", "cid"]
+    assert {file.name for file in source.files} == {"1.png", "2.png", "3.png", "metadata.csv"}
+
+
+def test_pictures_in_other_columns_stay_encoded_and_have_one_digest(tmp_path):
+    rows = datasets.Dataset.from_dict({"image": PICTURES, "second": PICTURES})
+    for name in ("image", "second"):
+        rows = rows.cast_column(name, datasets.Image())
+    rows.save_to_disk(tmp_path / "x")
+    source = read_dataset(tmp_path / "x")
+    assert [row["second"]["bytes"] for row in source] == PICTURES
+    assert source.digest() == source.digest()
+    assert source.features["second"] == datasets.Image()
+
+
 # --- What cannot be read ---------------------------------------------------------------------
 
 

@@ -1,0 +1,93 @@
+"""`fit-model` and `calibrate`: DATA → weights, and what strength means with them."""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from privacy_core.commands.output import Progress, say, unwritable
+from privacy_core.commands.shell import PROGRAM, Commands, Tools, add_data, rows_of, whole_number
+from privacy_core.errors import InvalidArgumentError
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `fit-model` and `calibrate`."""
+    fit = commands.add("fit-model", _fit_model, "train the embedded model on faces")
+    add_data(fit)
+    fit.add_argument("--out", required=True, metavar="DIR", help="model folder; a rerun resumes")
+    fit.add_argument("--components", default=512, metavar="K", help="numbers per face")
+    fit.add_argument("--faces", default=7_000_000, metavar="N", help="faces to train on, repeated")
+    fit.add_argument("--seed", default=0, metavar="N")
+    calibrate = commands.add("calibrate", _calibrate, "fit what strength means to held-out people")
+    add_data(calibrate)
+    calibrate.add_argument("--backend", default="embedded", metavar="NAME")
+    calibrate.add_argument("--model", metavar="DIR", help="model folder (default: the shipped one)")
+    calibrate.add_argument("--faces", default=600, metavar="N", help="photos to measure at most")
+
+
+def _fit_model(options: argparse.Namespace, tools: Tools) -> None:
+    components, n_faces, seed = (
+        whole_number(getattr(options, name), f"--{name}", at_least=low)
+        for name, low in (("components", 8), ("faces", 1), ("seed", 0))
+    )
+    rows = rows_of(options)
+    from privacy_core.diffusion.fit import FitConfig, fit_model
+    from privacy_core.diffusion.fit_code import CodeFitConfig
+    from privacy_core.diffusion.training import TrainingConfig
+
+    out = Path(options.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable("--out", out, error) from error
+    config = FitConfig(
+        code=CodeFitConfig(n_components=components, seed=seed),
+        training=TrainingConfig(n_faces=n_faces, seed=seed),
+    )
+    fit_model(
+        ({**row, "image": row[options.image_column]} for row in rows),
+        len(rows),
+        out,
+        config=config,
+        detector=tools.detector(),
+        report=Progress(),
+        talk=say,
+        provenance={
+            "command": f"`{PROGRAM} fit-model DATA --out DIR --components {components} "
+            f"--faces {n_faces} --seed {seed}`",
+            "rows": str(len(rows)),
+            "SHA-256 of the rows": rows.digest(),
+        },
+    )
+    say(f"Wrote the model to {out}. Next: {PROGRAM} calibrate {options.data} --model {out}")
+
+
+def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
+    if options.backend != "embedded":
+        raise InvalidArgumentError(
+            f"`--backend` must be embedded, the one with a strength curve, got {options.backend!r}."
+        )
+    rows = rows_of(options)
+    from privacy_core.backends.embedded import MODEL_FOLDER
+    from privacy_core.calibrate import calibrate_model, held_out, spread
+    from privacy_core.diffusion.model import load_model, save_curve
+
+    folder = Path(options.model) if options.model else MODEL_FOLDER
+    model = load_model(folder, with_curve=False)
+    n_faces = whole_number(options.faces, "--faces", at_least=1)
+    photos, people = spread(*held_out(rows, image_column=options.image_column), n_faces)
+    curve = calibrate_model(
+        model,
+        photos,
+        people,
+        detector=tools.detector(),
+        recogniser=tools.recogniser(),
+        report=Progress(),
+    )
+    save_curve(folder, curve)
+    chosen = f" --model {folder}" if options.model else ""
+    say(
+        f"Wrote the strength curve to {folder}. "
+        f"Next: {PROGRAM} anonymize PHOTO --out OUT.png{chosen}"
+    )

@@ -1,0 +1,196 @@
+"""`revise`: DATA and preferences → the revised data set; `erase-originals`: then no originals."""
+
+# ruff: noqa: PLC0415
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from privacy_core.commands.output import Progress, as_json, say
+from privacy_core.commands.shell import (
+    PROGRAM,
+    Commands,
+    Tools,
+    add_data,
+    add_making,
+    backend_of,
+    items_of,
+    policy_of,
+    rows_of,
+    whole_number,
+)
+from privacy_core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from privacy_core.dataset import RowSource
+    from privacy_core.revise.rows import RowRules
+    from privacy_core.revise.survey import Survey
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `revise` and `erase-originals`."""
+    made = commands.add("revise", _revise, "anonymize a data set, each subject by preference")
+    add_data(made)
+    add_making(made)
+    add = made.add_argument
+    add("--preferences", required=True, metavar="FILE", help="preferences.json")
+    add("--out", required=True, metavar="DIR", help="new folder to write")
+    add("--subject-column", default="subject", metavar="NAME", help="says who is shown")
+    add(
+        "--mode",
+        default="replace",
+        choices=("replace", "drop-label", "drop-row"),
+        help="for subjects in the preferences: new picture, no label either, or no row at all",
+    )
+    add(
+        "--others",
+        default="anonymize",
+        choices=("anonymize", "keep"),
+        help="subjects not in the preferences: at the population's strength, or as they are",
+    )
+    add("--label-column", metavar="NAME", help="emptied by `--mode drop-label`")
+    add("--drop-columns", action="append", metavar="A,B", help="columns to drop, no others")
+    add("--yes", action="store_true", help="drop every column that may identify somebody")
+    add("--resume", action="store_true", help="go on with an interrupted run")
+    add("--seed", metavar="N", help="repeat the noise, for demonstrations; voids every guarantee")
+    add("--json", action="store_true", help="print revision.json")
+    gone = commands.add(
+        "erase-originals", _erase_originals, "erase what a revised data set was made from"
+    )
+    gone.add_argument("data", metavar="DATA", help="where the originals are")
+    gone.add_argument("--revision", required=True, metavar="DIR", help="the revised data set")
+    gone.add_argument("--audited", metavar="MODEL", help="model folder with an audit of it")
+    gone.add_argument("--erase-first", action="store_true", help="do not wait for an audit")
+    gone.add_argument("--yes", action="store_true", help="do it; without, nothing is erased")
+    gone.add_argument("--json", action="store_true", help="print the receipt")
+
+
+def _revise(options: argparse.Namespace, tools: Tools) -> None:
+    seed = None if options.seed is None else whole_number(options.seed, "--seed")
+    out = Path(options.out)
+    from privacy_core.revise.preferences import read_preferences
+    from privacy_core.revise.rows import RowRules
+
+    rules = RowRules(
+        read_preferences(Path(options.preferences)),
+        options.mode,
+        options.others,
+        options.label_column,
+        policy_of(options),
+    )
+    from privacy_core.anonymize import Anonymizer
+    from privacy_core.revise.revision import Workplace
+    from privacy_core.revise.run import ReviseConfig, revise
+    from privacy_core.revise.survey import survey_rows
+
+    if not options.resume:
+        Workplace(out).check_free()
+    rows = rows_of(options)
+    anonymizer = Anonymizer(backend_of(options, tools), tools.detector())
+    config = ReviseConfig(options.subject_column, _drop(options, rows, rules), seed)
+    progress = Progress()
+    others = {name: rows_of(options, split=name) for name in rows.other_splits}
+    survey = survey_rows(
+        rows, subject_column=config.subject_column, other_splits=others, report=progress
+    )
+    for sentence in _warnings(survey, rules, anonymizer.backend.revision):
+        say(sentence)
+    revision = revise(
+        rows,
+        survey,
+        rules,
+        out,
+        anonymizer=anonymizer,
+        config=config,
+        resume=options.resume,
+        report=progress,
+    )
+    if options.json:
+        print(as_json(revision), end="")
+    say(f"Wrote {out}: {_summary(revision['counts'])} {_next_step(out)}")
+
+
+def _drop(options: argparse.Namespace, rows: RowSource, rules: RowRules) -> tuple[str, ...] | None:
+    """Return the columns to drop, None where nobody was asked, and refuse what cannot be."""
+    from privacy_core.revise.columns import identifying_columns, plan_columns
+
+    drop = None if options.drop_columns is None else tuple(items_of(options.drop_columns))
+    columns = {
+        "image_column": rows.image_column,
+        "subject_column": options.subject_column,
+        "label_column": rules.label_column,
+    }
+    if options.yes:
+        drop = (*(drop or ()), *identifying_columns(rows.features, **columns))
+    plan = plan_columns(rows.features, **columns, drop=drop)
+    if plan.dropped:
+        say(f"Dropping {', '.join(plan.dropped)}.")
+    if plan.kept_though_identifying:
+        say(f"Keeping {', '.join(plan.kept_though_identifying)}, which may identify somebody.")
+    return drop
+
+
+def _warnings(survey: Survey, rules: RowRules, revision: str) -> list[str]:
+    """Return what is odd and no reason to stop, one sentence each."""
+    preferences, found = rules.preferences, survey.duplicates
+    n_absent = len(preferences.subjects) - sum(rules.is_named(s) for s in survey.subjects)
+    version = preferences.model_version
+    warnings = []
+    if n_absent:
+        warnings.append(
+            f"{n_absent} of {len(preferences.subjects)} subjects in `--preferences` are not in the "
+            "data; check `--subject-column` if they should be."
+        )
+    if version is not None and not version.endswith(revision):
+        warnings.append("The preferences were given on another model; strengths may differ.")
+    for n, where in (
+        (found.n_across_subjects, "of different subjects"),
+        (found.n_across_splits, "of this and another split"),
+    ):
+        if n:
+            warnings.append(f"{n} pairs of photos {where} are near-duplicates; see revision.json.")
+    return warnings
+
+
+def _summary(counts: Mapping[str, Any]) -> str:
+    by_status = counts["by_status"]
+    parts = [f"{by_status.get('revised', 0)} rows revised"]
+    parts += [
+        f"{by_status[status]} {status}" for status in ("kept", "dropped") if by_status.get(status)
+    ]
+    if counts["withheld"]:
+        parts.append(f"{counts['withheld']} withheld without a picture (revision.json says why)")
+    return f"{', '.join(parts)}."
+
+
+def _next_step(out: Path) -> str:
+    private = f".{out.absolute().name}.private"
+    return (
+        f"Keep {private} beside it to yourself. "
+        f"Next: {PROGRAM} unlearn MODEL --revised {out} --out MODEL2"
+    )
+
+
+def _erase_originals(options: argparse.Namespace, _: Tools) -> None:
+    from privacy_core.revise.erase import erase, plan_erasure
+
+    erasure = plan_erasure(
+        options.data,
+        Path(options.revision),
+        audited=None if options.audited is None else Path(options.audited),
+        erase_first=options.erase_first,
+    )
+    stays = erasure.changed + erasure.foreign
+    what = f"{len(erasure.files)} original files, the noise key and who is behind which row"
+    left = f" {stays} listed files are changed or elsewhere and stay." if stays else ""
+    if not options.yes:
+        raise InvalidArgumentError(
+            f"`--yes` must confirm that {what} are erased for good, got no such option.{left} "
+            "Add it if you mean it."
+        )
+    receipt = erase(erasure)
+    if options.json:
+        print(as_json(receipt), end="")
+    say(f"Erased {what}.{left} The receipt is {erasure.workplace.out / 'erasure.json'}.")

@@ -1,0 +1,215 @@
+"""Erase the originals of a revised data set, and what could undo its noise.
+
+Only files that the revision listed, that lie in the place named, and that are still what they were
+are removed. Knows files and digests; no photo. Copies elsewhere (backups, version control, the Hub,
+blocks a disk has not reused) are out of reach, and the receipt says so.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from privacy_core.errors import InvalidArgumentError, OutputError
+from privacy_core.revise.revision import (
+    Workplace,
+    as_json,
+    file_digest,
+    load_revision,
+    write_atomically,
+)
+from privacy_core.schema import SCHEMA_VERSION
+
+RECEIPT = "erasure.json"
+NOT_REACHED = (
+    "Backups, snapshots, version control and other copies of the original files.",
+    "The Hub's own copy and its history, where the data came from there.",
+    "Models trained on the originals, until they are unlearned.",
+    "Blocks of a disk that the system has not used again.",
+)
+"""What erasing files does not reach, one sentence each."""
+_EVIDENCE = ("audit.json", "certificate.json")
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What would be erased.
+
+    Attributes:
+        revision: `revision.json` of the revised data.
+        workplace: Its places.
+        files: Originals that are there and unchanged.
+        changed: How many are there, but are not what they were; they stay.
+        missing: How many are gone already.
+        foreign: How many lie outside the place named; they stay.
+        audited: Whether an audit of this very data was shown.
+        left: What was noted about the files that stay.
+        place: Where the originals are, as it was named.
+    """
+
+    revision: dict[str, Any] = field(repr=False)
+    workplace: Workplace
+    files: tuple[Path, ...] = field(repr=False)
+    changed: int
+    missing: int
+    foreign: int
+    audited: bool
+    left: tuple[Mapping[str, Any], ...] = field(repr=False)
+    place: Path
+
+
+def plan_erasure(
+    data: str, revised: Path, *, audited: Path | None = None, erase_first: bool = False
+) -> Erasure:
+    """Find what can be erased; removes nothing.
+
+    Args:
+        data: Where the originals are, as `revise` was told, or a folder above them.
+        revised: The revised data set.
+        audited: Model folder whose audit names the revised data.
+        erase_first: Go on without an audit.
+
+    Raises:
+        InvalidArgumentError: There is no audit, the revised data set is not whole, or its list of
+            originals is gone.
+    """
+    revision = load_revision(revised)
+    if audited is not None:
+        _check_audit(audited, str(revision["data_digest"]))
+    elif not erase_first:
+        raise InvalidArgumentError(
+            "`--audited` must name a model folder with an audit of this revised data, since the "
+            "audit reads the originals, got none. Run `python -m privacy_core audit` first, or "
+            "erase without one with `--erase-first`."
+        )
+    workplace = Workplace(revised)
+    try:
+        listed = json.loads((workplace.private / "originals.json").read_text(encoding="utf-8"))
+        files = [dict(f) for f in listed["files"]]
+        entries = [(Path(f["path"]), int(f["bytes"]), str(f["sha256"])) for f in files]
+        is_local, name = bool(listed["is_local"]), str(listed["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArgumentError(
+            f"`--revision` must still have its list of originals in {workplace.private.name!r}, "
+            f"got {str(revised)!r} without a readable one. If they were erased already, "
+            f"{RECEIPT} says so; otherwise remove them by hand."
+        ) from error
+    states = [_state(entry, data, is_mine=not is_local and data == name) for entry in entries]
+    return Erasure(
+        revision,
+        workplace,
+        tuple(path for (path, _, _), state in zip(entries, states, strict=True) if state == "same"),
+        states.count("changed"),
+        states.count("missing"),
+        states.count("foreign"),
+        audited is not None,
+        tuple(f for f, s in zip(files, states, strict=True) if s in {"changed", "foreign"}),
+        Path(data),
+    )
+
+
+def erase(erasure: Erasure) -> dict[str, Any]:
+    """Erase the originals, then the key and everything private, and return the receipt.
+
+    The order matters: while a file is left, the list of files is too, so that a run that was
+    stopped can be repeated.
+
+    Raises:
+        OutputError: A file cannot be removed; the list stays.
+    """
+    done: list[Path] = []
+    for path in erasure.files:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"`DATA` must be files you can remove, got {str(path)!r} "
+                f"({error.strerror or type(error).__name__}) after {len(done)} were erased. "
+                "Change its rights and run the same again."
+            ) from error
+        done.append(path)
+    receipt = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "erasure",
+        "data_digest": erasure.revision["data_digest"],
+        "original_digest": erasure.revision["original"]["digest"],
+        "n_files_erased": len(done),
+        "n_files_missing": erasure.missing,
+        "n_files_changed_and_left": erasure.changed,
+        "n_files_outside_and_left": erasure.foreign,
+        "noise_key_erased": True,
+        "row_pseudonyms_erased": erasure.audited,
+        "erased_before_audit": not erasure.audited,
+        "not_reached": list(NOT_REACHED),
+    }
+    _erase_private(erasure)
+    _remove_empty_folders(done, below=erasure.place.resolve())
+    write_atomically(erasure.workplace.out / RECEIPT, as_json(receipt))
+    return receipt
+
+
+def _check_audit(folder: Path, digest: str) -> None:
+    texts = []
+    for name in _EVIDENCE:
+        path = folder / name
+        if path.is_file():
+            texts.append(path.read_text(encoding="utf-8", errors="replace"))
+    if not (folder / _EVIDENCE[0]).is_file() or not any(digest in text for text in texts):
+        raise InvalidArgumentError(
+            f"`--audited` must be a model folder whose audit is of this revised data, got "
+            f"{str(folder)!r}. Run `python -m privacy_core audit` on a model unlearned with it."
+        )
+
+
+def _state(entry: tuple[Path, int, str], data: str, *, is_mine: bool) -> str:
+    path, size, digest = entry
+    if not (is_mine or _is_inside(path, data)):
+        return "foreign"
+    if path.is_symlink() or not path.is_file():
+        return "changed" if path.exists() else "missing"
+    return "same" if path.stat().st_size == size and file_digest(path) == digest else "changed"
+
+
+def _is_inside(path: Path, data: str) -> bool:
+    """Return whether a file is DATA, lies below it, or matches it as a pattern."""
+    place = Path(data).absolute()
+    if place.exists():
+        # Resolved, so that no `..` and no linked folder leads elsewhere.
+        resolved, root = path.parent.resolve() / path.name, place.resolve()
+        return resolved == root or root in resolved.parents
+    return fnmatch.fnmatchcase(str(path), str(place))
+
+
+def _erase_private(erasure: Erasure) -> None:
+    """Remove the key first, then the rest, except what a later run of this job needs.
+
+    Before an audit the pseudonyms of the rows stay, meaningless without the key: the audit of a
+    stand-in request splits by person. Files that stay remain listed.
+    """
+    private = erasure.workplace.private
+    is_last = erasure.audited and not erasure.left
+    keep = set() if is_last else {"originals.json", *([] if erasure.audited else ["rows.parquet"])}
+    for path in sorted(private.iterdir(), key=lambda p: p.name != "noise.key"):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in keep:
+            path.unlink()
+    if is_last:
+        private.rmdir()
+    else:
+        # The name of a folder may be somebody's too.
+        listed = {"name": "", "is_local": True, "files": list(erasure.left)}
+        erasure.workplace.keep("originals.json", listed)
+
+
+def _remove_empty_folders(files: Sequence[Path], *, below: Path) -> None:
+    """Remove folders that held nothing but originals; their names may be people's."""
+    folders = {parent for path in files for parent in path.resolve().parents}
+    for folder in sorted(folders, key=lambda p: -len(p.parts)):
+        if below in folder.parents and next(folder.iterdir(), None) is None:
+            folder.rmdir()

@@ -1,0 +1,276 @@
+"""Data set + preferences → revised data set: each subject's photos at that subject's strength.
+
+Joins rows, noise and places; writes shard by shard, so that memory does not grow with the data and
+an interrupted run goes on where it stopped, to the same bytes. Knows no weights and no detector.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from privacy_core.anonymize import Anonymizer
+from privacy_core.dataset import RowSource
+from privacy_core.errors import InvalidArgumentError
+from privacy_core.noise import NoiseKey
+from privacy_core.revise.columns import ColumnPlan, plan_columns
+from privacy_core.revise.report import revision_report, subject_accounts
+from privacy_core.revise.revision import Workplace, load_revision
+from privacy_core.revise.rows import WITHHELD, RevisedRow, RowReviser, RowRules
+from privacy_core.revise.survey import Report, Survey
+
+ROWS_PER_SHARD = 512
+
+
+@dataclass(frozen=True)
+class ReviseConfig:
+    """What a revision does apart from its rules.
+
+    Attributes:
+        subject_column: Says who is shown; never in the revised data.
+        drop_columns: Further columns to drop; None if nobody confirmed any.
+        seed: Makes the noise repeatable and thereby void; None for secret noise.
+        rows_per_shard: Rows of the original data behind each file.
+    """
+
+    subject_column: str = "subject"
+    drop_columns: tuple[str, ...] | None = None
+    seed: int | None = None
+    rows_per_shard: int = ROWS_PER_SHARD
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Everything one run carries along."""
+
+    source: RowSource
+    survey: Survey
+    rules: RowRules
+    config: ReviseConfig
+    plan: ColumnPlan
+    place: Workplace
+    master: bytes = field(repr=False)
+    reviser: RowReviser = field(repr=False)
+
+
+def revise(
+    source: RowSource,
+    survey: Survey,
+    rules: RowRules,
+    out: Path,
+    *,
+    anonymizer: Anonymizer,
+    config: ReviseConfig,
+    resume: bool = False,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Write the revised data set and return its `revision.json`.
+
+    Args:
+        source: The original rows.
+        survey: `survey_rows` of them.
+        rules: What happens to whose rows.
+        out: Folder to make; see `privacy_core.revise.revision` for what stands beside it.
+        anonymizer: Finds and makes faces.
+        config: Columns, shards, noise.
+        resume: Go on with an interrupted run of the same data and rules.
+        report: Called with stage, done, total.
+
+    Raises:
+        InvalidArgumentError: Data, rules and preferences do not fit together, or the interrupted
+            run was another one.
+        OutputError: The data set cannot be written; what is there can be resumed.
+    """
+    plan = plan_columns(
+        source.features,
+        image_column=source.image_column,
+        subject_column=config.subject_column,
+        label_column=rules.label_column,
+        drop=config.drop_columns,
+    )
+    _check_rules(survey, rules)
+    place = Workplace(out)
+    backend = anonymizer.backend
+    model = {"id": backend.name, "revision": backend.revision}
+    settings = _settings(survey, source, rules, config) | {"model": model, "drop": plan.dropped}
+    master = place.begin(_listed(settings), resume=resume)
+    if resume and place.is_whole():
+        return load_revision(out)
+    if config.seed is not None:
+        master = NoiseKey.from_seed(config.seed).material
+    reviser = RowReviser(
+        anonymizer,
+        rules,
+        image_column=source.image_column,
+        key_of=lambda number: _row_key(master, number, config.seed),
+    )
+    run = _Run(source, survey, rules, config, plan, place, master, reviser)
+    records = _write_shards(run, report)
+    accounts = subject_accounts(records, _names_by_key(run), rules)
+    revision = revision_report(
+        records, survey, rules, source=source, plan=plan, model=model, accounts=accounts
+    )
+    _keep_private(run, accounts)
+    place.finish(revision)
+    return revision
+
+
+def _check_rules(survey: Survey, rules: RowRules) -> None:
+    named = [rules.is_named(subject) for subject in survey.subjects]
+    all_named = all(named) and not (survey.subject_of < 0).any()
+    if rules.mode == "drop-row" and all_named:
+        raise InvalidArgumentError(
+            "`--mode` must leave at least one row, got 'drop-row' with every subject of the data "
+            "in `--preferences`. Delete the data set instead."
+        )
+    if rules.preferences.population is None and rules.others == "anonymize" and not all_named:
+        raise InvalidArgumentError(
+            "`--preferences` must have a strength of the population for subjects it does not "
+            "name, got none. Run `python -m feedback fit` again, or leave the others as they are "
+            "with `--others keep`."
+        )
+
+
+def _settings(
+    survey: Survey, source: RowSource, rules: RowRules, config: ReviseConfig
+) -> dict[str, Any]:
+    return {
+        "data": survey.digest,
+        "split": source.split,
+        "image_column": source.image_column,
+        "subject_column": config.subject_column,
+        "preferences": rules.preferences.digest,
+        "mode": rules.mode,
+        "others": rules.others,
+        "label_column": rules.label_column,
+        "policy": rules.policy.as_json(),
+        "seed": config.seed,
+        "rows_per_shard": config.rows_per_shard,
+    }
+
+
+def _listed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as they come back from a JSON file."""
+    return {n: list(value) if isinstance(value, tuple) else value for n, value in settings.items()}
+
+
+def _row_key(master: bytes, number: int, seed: int | None) -> NoiseKey:
+    if seed is None:
+        return NoiseKey.from_row(master, str(number))
+    return NoiseKey.from_seed(seed).child(f"row {number}")
+
+
+def _write_shards(run: _Run, report: Report | None) -> list[dict[str, Any]]:
+    size = run.config.rows_per_shard
+    n_shards = -(-len(run.source) // size)
+    rows = iter(run.source)
+    records = []
+    for index in range(n_shards):
+        first, last = index * size, min((index + 1) * size, len(run.source))
+        name = f"{run.source.split or 'train'}-{index:05d}-of-{n_shards:05d}.parquet"
+        record = run.place.record(name)
+        if record is None:
+            mine = islice(rows, last - first)
+            record = run.place.write_shard(name, _ShardWriter(run, mine, name, first, report))
+        else:
+            # Already there and unchanged: its rows are passed over.
+            for _ in islice(rows, last - first):
+                pass
+            if report is not None:
+                report("Anonymizing", last, len(run.source))
+        records.append(record)
+    return records
+
+
+@dataclass(frozen=True)
+class _ShardWriter:
+    """Writes one shard into the file it is called with and returns what to note about it."""
+
+    run: _Run
+    rows: Iterator[dict[str, Any]]
+    name: str
+    first: int
+    report: Report | None
+
+    def __call__(self, path: Path) -> dict[str, Any]:
+        counts: Counter[str] = Counter()
+        withheld: list[dict[str, object]] = []
+        subjects: dict[str, dict[str, Any]] = {}
+        schema = self.run.plan.features.arrow_schema
+        with parquet.ParquetWriter(path, schema) as writer:
+            for batch in self.run.reviser.batches(self._numbered()):
+                _write_batch(writer, batch, self.run.plan)
+                for row in batch:
+                    counts[row.status] += 1
+                    if row.status in WITHHELD:
+                        withheld.append({"row": row.number, "status": row.status})
+                    self._account(row, subjects)
+                if self.report is not None:
+                    self.report("Anonymizing", batch[-1].number + 1, len(self.run.source))
+        return {
+            "file": f"data/{self.name}",
+            "counts": dict(counts),
+            "withheld": withheld,
+            "subjects": subjects,
+        }
+
+    def _numbered(self) -> Iterator[tuple[int, str | None, dict[str, Any]]]:
+        dropped = set(self.run.plan.dropped)
+        for number, row in enumerate(self.rows, self.first):
+            kept = {name: value for name, value in row.items() if name not in dropped}
+            yield number, self.run.survey.subject(number), kept
+
+    def _account(self, row: RevisedRow, subjects: dict[str, dict[str, Any]]) -> None:
+        """Add what one row costs its subject: μ² adds up over independent noises."""
+        if row.subject is None or row.status != "revised" or row.columns is None:
+            return
+        key = subject_key(self.run.master, row.subject)
+        account = subjects.setdefault(key, {"n_rows": 0, "mu_squared": 0.0, "reason": None})
+        account["n_rows"] += 1
+        account["strength"] = row.columns["strength"]
+        if row.mu is None:
+            account["reason"] = account["reason"] or row.reason
+        else:
+            account["mu_squared"] += row.mu**2
+
+
+def _write_batch(
+    writer: parquet.ParquetWriter, batch: Sequence[RevisedRow], plan: ColumnPlan
+) -> None:
+    rows = [plan.features.encode_example(r.columns) for r in batch if r.columns is not None]
+    try:
+        table = pa.Table.from_pylist(rows, schema=plan.features.arrow_schema)
+    except pa.ArrowException as error:
+        raise InvalidArgumentError(
+            f"`DATA` must have columns that parquet can hold, got rows from {batch[0].number} on "
+            f"that it cannot ({type(error).__name__}). Name the odd column in `--drop-columns`."
+        ) from error
+    if rows:
+        writer.write_table(table)
+
+
+def subject_key(master: bytes, subject: str) -> str:
+    """Return the pseudonym of a subject, 32 hex digits; meaningless once the key is destroyed."""
+    message = f"privacy-dial subject {subject}".encode(errors="surrogatepass")
+    return hmac.digest(master, message, "sha256").hex()[:32]
+
+
+def _names_by_key(run: _Run) -> dict[str, str]:
+    return {subject_key(run.master, subject): subject for subject in run.survey.subjects}
+
+
+def _keep_private(run: _Run, accounts: Sequence[Mapping[str, Any]]) -> None:
+    """Keep what only the owner of the data may see: who is who, and which files are originals."""
+    names = _names_by_key(run)
+    run.place.keep("subjects.json", {names[str(a["subject_key"])]: dict(a) for a in accounts})
+    keys = list(names)
+    run.place.keep_rows([None if p < 0 else keys[p] for p in run.survey.subject_of.tolist()])
+    run.place.keep_originals(run.source.files, name=run.source.name, local=run.source.is_local)

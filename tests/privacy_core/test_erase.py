@@ -1,0 +1,243 @@
+"""Originals are erased when an audit has read them, and only those, and so is the noise key."""
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+
+from privacy_core.anonymize import Anonymizer
+from privacy_core.backends import load_backend
+from privacy_core.dataset import read_dataset
+from privacy_core.errors import InvalidArgumentError, OutputError
+from privacy_core.revise.erase import erase, plan_erasure
+from privacy_core.revise.revision import load_revision
+from privacy_core.revise.rows import RowRules
+from privacy_core.revise.run import ReviseConfig, revise
+from privacy_core.revise.survey import survey_rows
+from tests.privacy_core.people import MarkDetector, photo_png, preferences, rows_of, write_rows
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    torch.set_num_threads(1)
+    datasets.disable_progress_bars()
+    yield
+    datasets.enable_progress_bars()
+
+
+def write_pictures(place):
+    for i in range(4):
+        path = place / f"person-{i % 2}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(photo_png(i))
+    return place
+
+
+def write_saved(place):
+    data = datasets.Dataset.from_list(rows_of(4)).cast_column("image", datasets.Image())
+    data.save_to_disk(place)
+    return place
+
+
+def write_table(place):
+    place.mkdir()
+    write_rows(place / "x.parquet", rows_of(4))
+    return place
+
+
+def revised(data, out, **options):
+    source = read_dataset(data, **options)
+    column = "subject" if "subject" in source.column_names else "label"
+    revise(
+        source,
+        survey_rows(source, subject_column=column),
+        RowRules(preferences()),
+        out,
+        anonymizer=Anonymizer(load_backend("solid"), MarkDetector()),
+        config=ReviseConfig(subject_column=column, rows_per_shard=3),
+    )
+    return out
+
+
+def audited(place, out):
+    """Return a model folder with an audit of the revised data."""
+    place.mkdir()
+    (place / "audit.json").write_text("{}")
+    digest = load_revision(out)["data_digest"]
+    (place / "certificate.json").write_text(json.dumps({"data": {"revised": digest}}))
+    return place
+
+
+def names(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.fixture
+def done(tmp_path):
+    """A folder of a table and something else, its revised data, and an audited model."""
+    data = write_table(tmp_path / "data")
+    (data / "notes.txt").write_text("mine")
+    out = revised(data, tmp_path / "out")
+    return data, out, audited(tmp_path / "model", out)
+
+
+@pytest.mark.parametrize("write", [write_table, write_saved, write_pictures])
+def test_every_kind_of_original_is_erased_with_the_key_and_nothing_else(tmp_path, write):
+    data = write(tmp_path / "data")
+    for name in ("notes.txt", "plan.json"):
+        (data / name).write_text("{}")
+    out = revised(data, tmp_path / "out")
+    model = audited(tmp_path / "model", out)
+    before = names(out)
+    receipt = erase(plan_erasure(str(data), out, audited=model))
+    assert receipt["n_files_erased"] > 0
+    assert names(data) == ["notes.txt", "plan.json"]
+    assert not (tmp_path / ".out.private").exists()
+    assert names(out) == sorted([*before, "erasure.json"])
+    assert not any(p.name.startswith("person-") for p in tmp_path.rglob("*"))
+    load_revision(out)
+    assert datasets.load_dataset(str(out), split="train").num_rows == 4
+
+
+def test_the_receipt_says_what_was_erased_and_what_erasing_does_not_reach(done):
+    data, out, model = done
+    receipt = erase(plan_erasure(str(data), out, audited=model))
+    assert json.loads((out / "erasure.json").read_text()) == receipt
+    assert receipt["n_files_erased"] == 1
+    assert receipt["noise_key_erased"] is True
+    assert receipt["erased_before_audit"] is False
+    assert any("Backups" in sentence for sentence in receipt["not_reached"])
+    assert str(data) not in json.dumps(receipt)
+
+
+def test_finding_out_erases_nothing(done):
+    data, out, model = done
+    before = names(data.parent)
+    erasure = plan_erasure(str(data), out, audited=model)
+    assert len(erasure.files) == 1
+    assert names(data.parent) == before
+
+
+@pytest.mark.parametrize("change", ["other rows", "one byte"])
+def test_a_file_that_was_changed_since_stays_and_stays_listed(done, change):
+    data, out, model = done
+    file = data / "x.parquet"
+    if change == "one byte":
+        file.write_bytes(file.read_bytes()[:-1] + b"!")
+    else:
+        write_rows(file, rows_of(5))
+    receipt = erase(plan_erasure(str(data), out, audited=model))
+    assert (receipt["n_files_erased"], receipt["n_files_changed_and_left"]) == (0, 1)
+    assert file.exists()
+    assert names(out.parent / ".out.private") == ["originals.json"]
+
+
+def test_a_link_is_not_followed(done):
+    data, out, model = done
+    file = data / "x.parquet"
+    elsewhere = file.rename(data.parent / "elsewhere.parquet")
+    file.symlink_to(elsewhere)
+    assert plan_erasure(str(data), out, audited=model).changed == 1
+    erase(plan_erasure(str(data), out, audited=model))
+    assert elsewhere.exists()
+
+
+def test_files_outside_the_place_named_stay(done, tmp_path):
+    data, out, model = done
+    (tmp_path / "data2").mkdir()
+    for place in (tmp_path / "data2", data / "notes.txt", tmp_path / "dat", f"{data}/*.txt"):
+        erasure = plan_erasure(str(place), out, audited=model)
+        assert (erasure.files, erasure.foreign) == ((), 1)
+    for place in (data, tmp_path, data / "x.parquet", f"{data}/*.parquet"):
+        assert len(plan_erasure(str(place), out, audited=model).files) == 1
+
+
+def test_without_an_audit_of_this_data_nothing_is_erased(done, tmp_path):
+    data, out, model = done
+    with pytest.raises(InvalidArgumentError, match="--erase-first"):
+        plan_erasure(str(data), out)
+    (model / "certificate.json").write_text('{"data": {"revised": "of another"}}')
+    with pytest.raises(InvalidArgumentError, match="whose audit is of this revised data"):
+        plan_erasure(str(data), out, audited=model)
+    with pytest.raises(InvalidArgumentError, match="`--audited`"):
+        plan_erasure(str(data), out, audited=tmp_path)
+    assert (data / "x.parquet").exists()
+
+
+def test_erasing_first_keeps_the_pseudonyms_of_rows_until_the_audit(done):
+    data, out, model = done
+    private = out.parent / ".out.private"
+    receipt = erase(plan_erasure(str(data), out, erase_first=True))
+    assert receipt["erased_before_audit"] is True
+    assert names(private) == ["originals.json", "rows.parquet"]
+    assert str(data) not in (private / "originals.json").read_text()
+    assert names(data) == ["notes.txt"]
+    erase(plan_erasure(str(data), out, audited=model))
+    assert not private.exists()
+
+
+def test_empty_folders_go_too_but_never_the_place_named_or_one_above(tmp_path):
+    data = write_pictures(tmp_path / "only" / "data")
+    out = revised(data, tmp_path / "out")
+    erase(plan_erasure(str(data), out, erase_first=True))
+    assert list(data.iterdir()) == []
+
+
+def test_a_run_that_stopped_on_the_way_can_be_repeated(tmp_path):
+    data = write_pictures(tmp_path / "data")
+    out = revised(data, tmp_path / "out")
+    erasure = plan_erasure(str(data), out, erase_first=True)
+    erasure.files[2].unlink()
+    erasure.files[2].mkdir()
+    with pytest.raises(OutputError, match="after 2 were erased"):
+        erase(erasure)
+    assert (tmp_path / ".out.private/originals.json").exists()
+    erasure.files[2].rmdir()
+    receipt = erase(plan_erasure(str(data), out, erase_first=True))
+    assert (receipt["n_files_erased"], receipt["n_files_missing"]) == (1, 3)
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"files": [{}]}'])
+def test_a_damaged_list_of_originals_is_refused(done, content):
+    data, out, model = done
+    path = out.parent / ".out.private/originals.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(InvalidArgumentError, match=r"\.out\.private"):
+        plan_erasure(str(data), out, audited=model)
+    assert (data / "x.parquet").exists()
+
+
+def test_revised_data_that_was_changed_erases_nothing(done):
+    data, out, model = done
+    shard = out / "data/train-00000-of-00002.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InvalidArgumentError, match="not as it was written"):
+        plan_erasure(str(data), out, audited=model)
+    shard.unlink()
+    with pytest.raises(InvalidArgumentError, match="not as it was written"):
+        load_revision(out)
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"schema_version": 2, "shards": [], "kind": ""}'])
+def test_a_folder_that_is_no_revised_data_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "revision.json").write_text(content)
+    with pytest.raises(InvalidArgumentError, match="`--revised`"):
+        load_revision(tmp_path)
+
+
+def test_cached_copies_of_a_hub_data_set_are_erased_under_its_name(tmp_path):
+    write_saved(tmp_path / "cache")
+
+    def load(*_, **__):
+        return datasets.DatasetDict({"train": datasets.load_from_disk(tmp_path / "cache")})
+
+    out = revised("some/faces", tmp_path / "out", revision="abc", load_from_hub=load)
+    assert load_revision(out)["original"]["name"] == "some/faces"
+    erasure = plan_erasure("some/faces", out, erase_first=True)
+    assert [Path(p).suffix for p in erasure.files] == [".arrow"]
+    assert plan_erasure("other/faces", out, erase_first=True).files == ()
+    erase(erasure)
+    assert not list((tmp_path / "cache").glob("*.arrow"))
