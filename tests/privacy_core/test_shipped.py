@@ -38,9 +38,13 @@ def size_of(folder):
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def test_the_weights_weigh_at_most_80_megabytes_and_the_examples_6():
+def test_the_weights_weigh_at_most_80_megabytes_and_each_set_of_examples_6():
+    folder = EXAMPLES[0].parent
+    labelled = size_of(folder / "labelled")
+
     assert size_of(MODEL_FOLDER) <= 80e6
-    assert size_of(EXAMPLES[0].parent) <= 6e6
+    assert 0 < labelled <= 6e6
+    assert size_of(folder) - labelled <= 6e6
 
 
 def test_the_card_names_terms_and_data():
