@@ -25,7 +25,7 @@ def dial_chart(standing: Standing) -> str:
         f'<path class="belief" d="{_area(standing.density)}"/>',
         _band(standing),
         _axis(),
-        _marker(standing.strength),
+        _marker(standing),
     )
     return (
         f'<svg class="dial-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -90,13 +90,14 @@ def _axis() -> str:
     )
 
 
-def _marker(strength: float) -> str:
+def _marker(standing: Standing) -> str:
     """Draw where the dial would be set, with its number above."""
-    x = float(_x(strength))
+    name = "your dial" if standing.target.source == "own" else "for now"
+    x = float(_x(standing.strength))
     label = min(max(x, _LABEL_MARGIN), WIDTH - _LABEL_MARGIN)
     return (
         f'<line class="decision" x1="{x}" x2="{x}" y1="{_TOP - 4}" y2="{_GROUND}"/>'
         f'<path class="decision" d="M{x - 5:.1f} {_TOP - 8}h10l-5 7z"/>'
         f'<text class="chosen" x="{label:.1f}" y="{_TOP - 12}" text-anchor="middle">'
-        f"your dial {strength:.2f}</text>"
+        f"{name} {standing.strength:.2f}</text>"
     )

@@ -144,7 +144,14 @@ def test_the_chart_shows_band_mean_floor_and_dial_where_they_are():
     assert strength(numbers(parts["floor"], "x1")[0]) == pytest.approx(0.5, abs=1e-3)
     (line,) = [e for e in svg.iter() if e.get("class") == "decision" and e.tag.endswith("line")]
     assert strength(numbers(line, "x1")[0]) == pytest.approx(now.strength, abs=1e-3)
-    assert f"your dial {now.strength:.2f}" in "".join(svg.itertext())
+    assert now.target.source == "population"
+    assert f"for now {now.strength:.2f}" in "".join(svg.itertext())
+
+
+def test_the_chart_calls_a_strength_yours_once_it_comes_from_your_answers():
+    settled = standing(*(judgement(strength, 2) for strength in (0.7, 0.72, 0.7, 0.68, 0.7, 0.7)))
+    assert settled.target.source == "own"
+    assert f"your dial {settled.strength:.2f}" in dial_chart(settled)
 
 
 def test_the_area_is_highest_where_the_belief_is():
