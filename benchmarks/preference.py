@@ -1,8 +1,9 @@
 """Measure the preference model: recovery, honesty, speed; writes `docs/results/preference.json`.
 
-With `--peers DIR` also compares it with questplus and AEPsych, each installed by pip into an
-environment of its own in DIR and run there as a process. Everything is simulated, see
-`feedback.simulate.raters`; nothing here is about real people.
+With `--draw` it only draws what was measured before. With `--peers DIR` it also compares with
+questplus and AEPsych, each installed by pip into an environment of its own in DIR and run there as
+a process. Everything is simulated, see `feedback.simulate.raters`; nothing here is about real
+people.
 """
 
 from __future__ import annotations
@@ -218,9 +219,11 @@ def _released(n_public: int, sd: float, seed: int) -> Prior:
     return Prior("simulated", tuple(release.curve().tolist()))
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
-    """Draw recovery by design, and coverage with and without the photo level."""
+def plot(result: dict[str, Any], *paths: Path) -> None:
+    """Draw recovery by design, and coverage with and without the photo level; endings say how."""
     mpl.use("Agg")
+    # The same numbers give the same file: no ids drawn at random, and below no date.
+    mpl.rcParams["svg.hashsalt"] = "preference"
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -255,7 +258,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
         title="Honesty when photos differ",
     )
     right.legend(fontsize=8, loc="lower left")
-    figure.savefig(path, dpi=110)
+    for path in paths:
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(path, dpi=110, metadata=metadata)
     plt.close(figure)
 
 
@@ -275,7 +280,13 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=4000, help="for the calibration")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--peers", type=Path, metavar="DIR", help="compare, installing into DIR")
+    parser.add_argument("--draw", action="store_true", help="only draw the results there are")
     options = parser.parse_args()
+    path = RESULTS / "preference.json"
+    figures = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
+    if options.draw:
+        plot(json.loads(path.read_text(encoding="utf-8")), *figures)
+        return
     result: dict[str, Any] = {
         "machine": platform.machine(),
         "numpy": np.__version__,
@@ -290,7 +301,6 @@ def main() -> None:
     result["stopping"] = stopping(options.raters, options.seed)
     result["calibration"] = calibration(options.simulations, options.seed)
     result["populations"] = populations(options.raters, options.seed)
-    path = RESULTS / "preference.json"
     if options.peers is not None:
         result["peers"] = peers(options.peers, options.seed)
     elif path.exists():
@@ -298,7 +308,7 @@ def main() -> None:
         result["peers"] = json.loads(path.read_text(encoding="utf-8")).get("peers")
     RESULTS.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    plot(result, RESULTS / "preference.png")
+    plot(result, *figures)
     print(json.dumps(result, indent=1, ensure_ascii=False))
 
 

@@ -22,15 +22,14 @@ from feedback.errors import (
     UncertainCommitError,
     UsedPageError,
 )
+from feedback.fit.basis import choose_model, release_for
 from feedback.fit.links import read_links, write_links
 from feedback.fit.preferences import (
     FitSettings,
     Population,
     Preferences,
     SubjectPreference,
-    choose_model,
     fit_preferences,
-    release_for,
     write_preferences,
 )
 from feedback.identity import (

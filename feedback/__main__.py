@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from feedback.commands import learning, publishing, rating, simulating, upkeep
-from feedback.commands.shell import PROGRAM, REFUSED, Commands, Run, Surroundings, say
+from feedback.commands.shell import DONE, PROGRAM, REFUSED, Commands, Run, Surroundings, say
 from feedback.errors import FeedbackError
 
 _FAMILIES = (rating, learning, simulating, upkeep, publishing)
@@ -31,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except FeedbackError as error:
         say(str(error))
         return REFUSED
+    except BrokenPipeError:
+        # Whoever read stdout has seen enough, as `head` does; nothing is left to tell them, nor to
+        # Python, which would flush once more while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from feedback.errors import ReleaseError
+from feedback.population.account import ReleaseAccount
+from feedback.population.pooling import prior_of
+from feedback.preference.belief import Belief, Prior
 from feedback.preference.decision import (
     PreferenceTarget,
     Provenance,
@@ -23,7 +27,9 @@ from privacy_core.report import verified_share_at
 from privacy_core.schema import StrengthCurve
 
 POPULATION_STRENGTH = 0.8
-"""Where every dial starts, and stays until the visitor's own answers say enough."""
+"""Where every dial starts as long as no release says better; the flat prior's `QUANTILE`."""
+QUANTILE = 0.8
+"""Of what is believed: above 0.5, as being recognised costs more than being changed too much."""
 FLOOR_SHARE = 0.5
 SCALE_FLOOR = 0.5
 """The scale's own definition: at 0.5 half of the variants are still verified as their original."""
@@ -81,8 +87,10 @@ def standing_of(
     digest = hashlib.sha256(repr(tuple(judgements)).encode()).hexdigest()[:16]
     target = decide(
         posterior,
-        population=POPULATION_STRENGTH,
+        # What is known of everyone, until the visitor's own answers say enough.
+        population=Belief(posterior.prior.density).quantile(QUANTILE),
         floor=floor,
+        quantile=QUANTILE,
         provenance=Provenance(
             model_version=model, feedback_revision=digest, consent_scope="personal_only"
         ),
@@ -99,6 +107,35 @@ def standing_of(
         answers_left=answers_left(posterior, photo_id=photo_id),
         is_settled=is_settled(posterior, photo_id=photo_id),
     )
+
+
+def starting_prior(
+    account: ReleaseAccount, *, model_version: str
+) -> tuple[Prior | None, str | None]:
+    """Return what is believed of a visitor before their first answer, and what to say about it.
+
+    Comes from the newest differentially private release about this model, or from nothing: what
+    others answered reaches a visitor in no other way. An account that cannot be read is said, and
+    the page starts without.
+
+    Args:
+        account: Of the releases that `feedback fit` drew.
+        model_version: The method and revision that rating rows name.
+
+    Returns:
+        The prior, None for the flat one; and a sentence for the operator, None without one.
+    """
+    try:
+        release = account.latest(model_version)
+    except ReleaseError as error:
+        return None, f"{error} Dials start from the public default."
+    if release is None:
+        return None, None
+    start = (
+        f"Dials start from release {release.name} about {release.n_raters} raters "
+        f"(ε = {release.epsilon})."
+    )
+    return prior_of(release), " ".join(filter(None, (start, release.warning)))
 
 
 def privacy_floor(curve: StrengthCurve | None) -> float:

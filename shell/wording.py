@@ -258,7 +258,11 @@ def erased_line(receipt: Receipt | None) -> str:
     here = (
         f"**Deleted:** {receipt.rows_local} rows here, and your browser's record of your answers."
     )
-    there = "" if receipt.is_done else " The copy on the Hub is cleared within 24 hours."
+    there = ""
+    if not receipt.is_done and receipt.due is not None:
+        there = " The copy on the Hub is cleared within 24 hours."
+    elif not receipt.is_done:
+        there = " **A copy is still on the Hub**, until this server is connected to it again."
     return f"{here}{there} Receipt {receipt.number}, {receipt.requested:%Y-%m-%d %H:%M} UTC."
 
 

@@ -136,6 +136,9 @@ def test_a_receipt_says_when_the_copy_is_cleared():
     assert "4f2a, 2026-11-20 12:30 UTC" in erased_line(receipt)
     done = replace(receipt, finished=at, due=None)
     assert "24 hours" not in erased_line(done)
+    out_of_reach = erased_line(replace(receipt, due=None))
+    assert "24 hours" not in out_of_reach
+    assert "still on the Hub" in out_of_reach
 
 
 # --- While the app runs --------------------------------------------------------------------------

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+import app
 from feedback import (
+    ACCOUNT_NAME,
     ExpiredTokenError,
     ForeignTokenError,
     ForgedTokenError,
     InvalidRatingError,
     Keys,
+    Prior,
     RatingStore,
+    ReleaseAccount,
     StoreError,
 )
 from feedback.columns import row_problems
@@ -347,6 +353,53 @@ def test_a_visit_remembers_a_bounded_number_of_pages_to_undo(rater, monkeypatch)
     for _ in range(3):
         rater.answer()
     assert len(rater.visit.answered) == 2
+
+
+# --- What is known before the first answer -------------------------------------------------------
+
+
+def test_the_prior_moves_a_dial_without_answers_and_chooses_the_first_page(store, visit):
+    low = Prior("low", tuple(float(i < 15) for i in range(51)))
+    high = Prior("high", tuple(float(i > 35) for i in range(51)))
+    raters = [Rater(store, visit, floor=0.0, prior=prior) for prior in (low, None, high)]
+    strengths = [rater.standing().strength for rater in raters]
+    assert strengths == sorted(strengths)
+    assert strengths[0] < strengths[1] == 0.8 < strengths[2]
+    means = []
+    for rater in raters:
+        rater.ask()
+        means.append(np.mean([variant.strength for variant in rater.variants]))
+    assert means[0] < means[2]
+
+
+def test_main_gives_the_desk_the_release_about_its_model(tmp_path, monkeypatch, capsys):
+    model = write_tiny_model(tmp_path / "model")
+    data = tmp_path / "data"
+    data.mkdir()
+    generator = np.random.default_rng(1)
+    ReleaseAccount(data / ACCOUNT_NAME).draw(
+        [(0, 0, 0, 0, 1000, 0, 0, 0, 0, 0)] * 60,
+        epsilon=Fraction(1),
+        model_version=f"embedded@{EmbeddedBackend.load(model).revision}",
+        randbelow=lambda n: int(generator.integers(n)),
+    )
+    desks_made = []
+
+    def stop(*, desk, **_others):
+        desks_made.append(desk)
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("PRIVACY_DIAL_DATA_DIR", str(data))
+    monkeypatch.setenv("PRIVACY_DIAL_MODEL", str(model))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(app, "build_page", stop)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert app.main([]) == 0
+    (desk,) = desks_made
+    standing = desk.standing(Visit(), "")
+    assert standing.target.prior.startswith("dp-eps1-")
+    assert standing.strength < 0.8
+    assert "Dials start from release dp-eps1-" in capsys.readouterr().err
 
 
 # --- Erasing -------------------------------------------------------------------------------------

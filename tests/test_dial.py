@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from xml.etree import ElementTree
@@ -8,13 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feedback import ReleaseAccount
+from feedback.preference.belief import Belief
 from feedback.preference.judgement import Judgement
 from feedback.preference.posterior import Posterior
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.report import verified_share_at
 from privacy_core.schema import StrengthCurve
 from shell.chart import HEIGHT, WIDTH, dial_chart, sentence
-from shell.dial import SCALE_FLOOR, privacy_floor, standing_of
+from shell.dial import (
+    POPULATION_STRENGTH,
+    SCALE_FLOOR,
+    privacy_floor,
+    standing_of,
+    starting_prior,
+)
 from shell.wording import progress_line, set_line, use_label, why_lines
 from tests.privacy_core.tiny import CURVE
 
@@ -107,6 +116,66 @@ def test_a_standing_names_the_answers_it_came_from():
     assert first.target.feedback_revision == standing(judgement(0.7, 2)).target.feedback_revision
     assert first.target.feedback_revision != second.target.feedback_revision
     assert first.target.model_version == "0f3c2a"
+
+
+# --- Where a dial starts -------------------------------------------------------------------------
+
+RELEASE = {
+    "name": "dp-eps1-2026Q4",
+    "epsilon": "1",
+    "drawn_at": "2026-11-20T12:00:00+00:00",
+    "model_version": "embedded@0f3c2a",
+    "n_raters": 200,
+    "histogram": [0, 0, 0, 90_000, 100_000, 10_000, 0, 0, 0, 0],
+}
+
+
+def account_with(tmp_path, *releases):
+    path = tmp_path / "releases.json"
+    path.write_text(json.dumps({"schema_version": 1, "releases": releases}))
+    return ReleaseAccount(path)
+
+
+def test_without_answers_a_dial_starts_where_the_flat_prior_has_it():
+    assert standing().target.strength == POPULATION_STRENGTH
+    assert standing().target.source == "population"
+
+
+def test_with_a_release_a_dial_starts_where_the_release_has_it(tmp_path):
+    prior, said = starting_prior(
+        account_with(tmp_path, RELEASE), model_version=RELEASE["model_version"]
+    )
+    assert said == "Dials start from release dp-eps1-2026Q4 about 200 raters (ε = 1)."
+    now = standing_of(
+        (), Posterior.replay((), prior=prior), photo_id=PHOTO, floor=0.0, model="0f3c2a"
+    )
+    assert now.target.strength == Belief(prior.density).quantile(0.8)
+    assert 0.4 < now.target.strength < 0.6
+    assert (now.target.source, now.target.prior) == ("population", RELEASE["name"])
+
+
+def test_a_release_about_another_model_says_nothing_about_this_one(tmp_path):
+    account = account_with(tmp_path, RELEASE)
+    assert starting_prior(account, model_version="embedded@9a9a") == (None, None)
+    assert starting_prior(ReleaseAccount(tmp_path / "no.json"), model_version="m@1") == (None, None)
+
+
+def test_a_release_that_is_mostly_noise_is_used_and_called_so(tmp_path):
+    few = RELEASE | {"n_raters": 20, "epsilon": "1/2"}
+    prior, said = starting_prior(
+        account_with(tmp_path, few), model_version=RELEASE["model_version"]
+    )
+    assert prior is not None
+    assert "is mostly noise: raters times ε should be at least 20, got 10" in said
+
+
+def test_an_account_that_cannot_be_read_keeps_no_page_from_starting(tmp_path):
+    path = tmp_path / "releases.json"
+    path.write_text("[]")
+    prior, said = starting_prior(ReleaseAccount(path), model_version="m@1")
+    assert prior is None
+    assert "must be this program's account" in said
+    assert said.endswith("Dials start from the public default.")
 
 
 # --- The chart -----------------------------------------------------------------------------------

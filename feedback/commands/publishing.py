@@ -11,14 +11,14 @@ from feedback.commands.shell import (
     Commands,
     Surroundings,
     confirm,
-    open_store,
+    counted,
     print_json,
     say,
 )
-from feedback.commands.sources import add_source, read_source
+from feedback.commands.sources import Source, account_of, add_source, read_source
+from feedback.errors import InvalidRatingError
 from feedback.population.release import Release
 from feedback.publish.cells import K_RATERS, Selection, select
-from feedback.remote.dataset_remote import DatasetRemote
 
 _KEY_BYTES = 32
 
@@ -36,47 +36,67 @@ def add_commands(commands: Commands) -> None:
 
 
 def _publish(options: argparse.Namespace, surroundings: Surroundings) -> int:
-    source = read_source(options, surroundings)
-    private = _private_repositories(options, surroundings)
-    releases = [r for r in source.account.releases() if r.histogram is not None]
+    # Imported here: Arrow and the Hub's client take a second each.
+    from feedback.publish.publication import publication_files  # noqa: PLC0415
+    from feedback.publish.publishing import (  # noqa: PLC0415
+        PublicDatasetRemote,
+        check_target,
+        publish,
+    )
+
+    remote = PublicDatasetRemote(
+        options.repo_id, token=surroundings.token, endpoint=surroundings.endpoint
+    )
+    source = read_source(options, surroundings, is_to_publish=True)
+    private = _private_repositories(options, source)
+    check_target(options.repo_id, private)
+    _check_complete(source)
+    releases = [r for r in account_of(source, options).releases() if r.histogram is not None]
     # Used once and kept nowhere: nobody can join public ids with private ones.
     selection = select(source.ratings, key=secrets.token_bytes(_KEY_BYTES))
-    if options.dry_run:
-        _report(options, selection, releases, revision=None)
-        return DONE
-    confirm(
-        f"Publish {len(selection.rows)} rows of {selection.n_raters} raters as {options.repo_id}, "
-        "in place of all that is there? Copies others make cannot be recalled.",
-        is_sure=options.yes,
-        surroundings=surroundings,
-    )
-    # Imported here: Arrow and the Hub's client take a second each.
-    from feedback.publish.publishing import PublicDatasetRemote, publish  # noqa: PLC0415
-
-    published = publish(
-        PublicDatasetRemote(
-            options.repo_id, token=surroundings.token, endpoint=surroundings.endpoint
-        ),
+    files = publication_files(
         selection,
         releases,
-        private_repo_ids=private,
+        name=options.repo_id,
         licence=options.license,
         variants=options.variants,
         published_at=surroundings.clock(),
     )
+    if options.dry_run:
+        _report(options, selection, releases, revision=None)
+        return DONE
+    confirm(
+        f"Publish {counted(len(selection.rows), 'row')} of {counted(selection.n_raters, 'rater')} "
+        f"as {options.repo_id}, in place of all that is there? Copies others make cannot be "
+        "recalled.",
+        is_sure=options.yes,
+        surroundings=surroundings,
+    )
+    published = publish(remote, files, private_repo_ids=private)
     _report(options, selection, releases, revision=published.revision)
     return DONE
 
 
-def _private_repositories(options: argparse.Namespace, surroundings: Surroundings) -> list[str]:
+def _private_repositories(options: argparse.Namespace, source: Source) -> list[str]:
     """Return what must not be published to: what is named, read from, or carried to."""
     named = [name for name in (options.private, options.dataset) if name]
-    if options.store is None:
-        return named
-    remote = DatasetRemote(options.repo_id, token=None)
-    with open_store(options, surroundings) as store:
-        is_carried_to = store.is_remote_known(remote.name)
-    return [*named, options.repo_id] if is_carried_to else named
+    # A remote's name ends in that of its repository.
+    carried_to = [] if source.remote is None else [source.remote.rpartition(" ")[2]]
+    return [*named, *carried_to]
+
+
+def _check_complete(source: Source) -> None:
+    """Refuse rows of which some may have been withdrawn where this source does not know it.
+
+    Raises:
+        InvalidRatingError: Such a source.
+    """
+    if source.gaps:
+        raise InvalidRatingError(
+            "What is published must lack everyone who has withdrawn, got "
+            f"{' and '.join(source.gaps)}. Publish the newest revision (`--revision main`), all of "
+            "whose files this program can read."
+        )
 
 
 def _report(
@@ -90,6 +110,7 @@ def _report(
         "rows": len(selection.rows),
         "raters": selection.n_raters,
         "cells": selection.n_cells,
+        "from_programs": selection.n_from_programs,
         "without_consent": selection.n_without_consent,
         "in_small_cells": selection.n_in_small_cells,
         "releases": len(releases),
@@ -98,9 +119,12 @@ def _report(
         print_json({"repo_id": options.repo_id, "revision": revision, **counts})
     else:
         print(
-            f"{counts['rows']} rows by {counts['raters']} raters in {counts['cells']} cells and "
-            f"{counts['releases']} population releases; left out: {counts['without_consent']} rows "
-            f"without consent, {counts['in_small_cells']} in cells of fewer than {K_RATERS} raters."
+            f"{counted(counts['rows'], 'row')} by {counted(counts['raters'], 'rater')} in "
+            f"{counted(counts['cells'], 'cell')} and "
+            f"{counted(counts['releases'], 'population release')}; left out: "
+            f"{counted(counts['without_consent'], 'row')} without consent, "
+            f"{counts['in_small_cells']} in cells of fewer than {K_RATERS} raters, "
+            f"{counts['from_programs']} sent by programs."
         )
     if revision is None:
         say("Nothing was sent. Run it without `--dry-run` to publish.")

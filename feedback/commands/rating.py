@@ -12,6 +12,7 @@ from feedback.commands.shell import (
     Commands,
     Surroundings,
     add_store,
+    counted,
     open_store,
     print_json,
     say,
@@ -44,7 +45,7 @@ def _rate(options: argparse.Namespace, surroundings: Surroundings) -> int:
             # Whoever waits for the acknowledgement must get it now, not with the next block.
             sys.stdout.flush()
     say(
-        f"{n_stored} ratings stored, {n_bad} lines refused. Lines without a rater_id are by rater "
-        f"{person.rater_id}."
+        f"{counted(n_stored, 'rating')} stored, {counted(n_bad, 'line')} refused. Lines without a "
+        f"rater_id are by rater {person.rater_id}."
     )
     return REFUSED if n_bad else DONE

@@ -104,6 +104,35 @@ def confirm(question: str, *, is_sure: bool, surroundings: Surroundings) -> None
         )
 
 
+def check_written(argument: str, path: Path, *, suffix: str, kept: Mapping[str, Path]) -> None:
+    """Refuse to write a result over something else.
+
+    Args:
+        argument: Such as `--out`.
+        path: The file that would be replaced.
+        suffix: What its name must end in.
+        kept: What must not be replaced, by what it is called.
+
+    Raises:
+        InvalidRatingError: The name ends otherwise, or it is one of `kept`.
+    """
+    if path.suffix != suffix:
+        raise InvalidRatingError(
+            f"`{argument}` must end in {suffix}, got {path}. Name another file."
+        )
+    for name, other in kept.items():
+        if path.resolve() == other.resolve():
+            raise InvalidRatingError(
+                f"`{argument}` must be another file than {name}, got {path} for both. It would be "
+                "overwritten; name another file."
+            )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of something: "1 row", "2 rows"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def print_json(record: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(record, ensure_ascii=False))

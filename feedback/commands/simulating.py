@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
-from feedback.columns import CONSENT_SCOPES
+from feedback.columns import CONSENT_SCOPES, ConsentScope
 from feedback.commands.shell import (
     DONE,
     Commands,
     Surroundings,
+    check_written,
+    counted,
     open_store,
     print_json,
     say,
@@ -23,6 +26,10 @@ from feedback.simulate.rows import SimulatedStudy, simulated_pages, study_raters
 from feedback.simulate.run import SimulationResult, SimulationSettings, run_simulation
 
 _CONSENT_VERSION = "simulated"
+_CONSENT_SCOPE: ConsentScope = "aggregate"
+_METHOD, _MODEL_REVISION = "embedded", "simulated"
+_STARTED_AT = datetime(2025, 1, 1, tzinfo=UTC)
+"""When simulated raters begin: with the time of the day no seed would make the same rows again."""
 _RATERS, _ANSWERS = 200, 20
 _RESPONSES = ("jar5", "best_of_n", "likert5", "binary")
 
@@ -43,9 +50,9 @@ def add_commands(commands: Commands) -> None:
     into.add_argument("--store", type=Path, metavar="DIR", help="store folder, made if missing")
     into.add_argument("--subjects", metavar="FILE|N", help="whose faces: one name a line, or N")
     into.add_argument("--links-out", type=Path, metavar="CSV", help="who rates for whom")
-    into.add_argument("--consent-scope", choices=CONSENT_SCOPES, default="aggregate")
-    into.add_argument("--method", default="embedded", help="backend; %(default)s")
-    into.add_argument("--model-revision", default="simulated", help="%(default)s")
+    into.add_argument("--consent-scope", choices=CONSENT_SCOPES, help=_CONSENT_SCOPE)
+    into.add_argument("--method", metavar="M", help=f"backend; {_METHOD}")
+    into.add_argument("--model-revision", metavar="R", help=_MODEL_REVISION)
 
 
 def _simulate(options: argparse.Namespace, surroundings: Surroundings) -> int:
@@ -56,10 +63,12 @@ def _simulate(options: argparse.Namespace, surroundings: Surroundings) -> int:
         )
     if options.store is not None:
         return _into_store(options, surroundings)
-    if options.subjects is not None:
-        raise InvalidRatingError(
-            "`--links-out` must be given with `--store`, got it without. Add `--store DIR`."
-        )
+    for name in ("subjects", "consent_scope", "method", "model_revision"):
+        if getattr(options, name) is not None:
+            raise InvalidRatingError(
+                f"`--{name.replace('_', '-')}` must be given with `--store`, got it without. Add "
+                "`--store DIR`."
+            )
     result = run_simulation(
         SimulationSettings(
             n_raters=options.raters,
@@ -83,24 +92,20 @@ def _into_store(options: argparse.Namespace, surroundings: Surroundings) -> int:
             "`--response` must be left out with `--store`, got it. Pages are answered as in the "
             "app: the best of four, then whether it is just right."
         )
+    subjects = () if options.subjects is None else read_subjects(options.subjects)
+    if options.links_out is not None:
+        _check_links(options)
     study = SimulatedStudy(
         n_raters=options.raters,
         n_pages=options.answers,
         seed=options.seed,
-        started_at=surroundings.clock(),
-        method=options.method,
-        model_revision=options.model_revision,
-        n_photos=options.photos or 1,
+        started_at=_STARTED_AT,
+        method=options.method or _METHOD,
+        model_revision=options.model_revision or _MODEL_REVISION,
+        n_photos=1 if options.photos is None else options.photos,
         select=options.select,
     )
-    subjects = () if options.subjects is None else read_subjects(options.subjects)
-    consent = Consent(_CONSENT_VERSION, options.consent_scope)
-    key = hashlib.sha256(f"simulated|{options.seed}".encode()).digest()
-    n_rows = 0
-    with open_store(options, surroundings, create=True) as store:
-        for page, rows in simulated_pages(study, key=key, consent=consent):
-            store.add_page(page, rows)
-            n_rows += len(rows)
+    n_rows = _fill(study, options, surroundings)
     raters = study_raters(study)
     if options.links_out is not None:
         write_links(
@@ -109,10 +114,38 @@ def _into_store(options: argparse.Namespace, surroundings: Surroundings) -> int:
         )
     if options.json:
         print_json({"rows": n_rows, "raters": len(raters), "subjects": len(subjects)})
-    say(f"{n_rows} ratings by {len(raters)} simulated raters are in {options.store}.")
+    say(
+        f"{counted(n_rows, 'rating')} by {counted(len(raters), 'simulated rater')} now in "
+        f"{options.store}."
+    )
     links = "" if options.links_out is None else f" --links {options.links_out}"
     say(f"Next: python -m feedback fit --store {options.store}{links} --out preferences.json")
     return DONE
+
+
+def _check_links(options: argparse.Namespace) -> None:
+    """Refuse, before anything is stored, links that could not be written after it."""
+    out: Path = options.links_out
+    check_written("--links-out", out, suffix=".csv", kept={"`--subjects`": Path(options.subjects)})
+    # A new store makes its own folder, and those above it.
+    store = options.store.absolute()
+    if not out.parent.is_dir() and out.absolute().parent not in (store, *store.parents):
+        raise InvalidRatingError(
+            f"`--links-out` must be a file in a folder that is there, got {out}. Make the folder, "
+            "or name another file."
+        )
+
+
+def _fill(study: SimulatedStudy, options: argparse.Namespace, surroundings: Surroundings) -> int:
+    """Put the study's pages into the store and return how many rows."""
+    consent = Consent(_CONSENT_VERSION, options.consent_scope or _CONSENT_SCOPE)
+    key = hashlib.sha256(f"simulated|{study.seed}".encode()).digest()
+    n_rows = 0
+    with open_store(options, surroundings, create=True) as store:
+        for page, rows in simulated_pages(study, key=key, consent=consent):
+            store.add_page(page, rows)
+            n_rows += len(rows)
+    return n_rows
 
 
 def _table(result: SimulationResult) -> str:

@@ -16,6 +16,7 @@ from feedback.commands.shell import (
     add_remote,
     add_store,
     confirm,
+    counted,
     open_store,
     print_json,
     say,
@@ -28,6 +29,7 @@ from feedback.dataset.export import (
     write_jsonl,
 )
 from feedback.errors import InvalidRatingError
+from feedback.population.pooling import pool_by_model
 from feedback.remote.opening import open_remote
 from feedback.store.log import RatingStore
 from feedback.sync.loop import Sync
@@ -39,6 +41,11 @@ def add_commands(commands: Commands) -> None:
     """Add stats, validate, export, erase and sync."""
     stats = commands.add(
         "stats", _stats, "count ratings, raters, pages and what waits to be carried"
+    )
+    stats.add_argument(
+        "--population",
+        action="store_true",
+        help="also what raters have in common: exact, so for your eyes only",
     )
     validate = commands.add(
         "validate", _validate, "check the file and every row, listing all faults"
@@ -62,13 +69,23 @@ def add_commands(commands: Commands) -> None:
 def _stats(options: argparse.Namespace, surroundings: Surroundings) -> int:
     with open_store(options, surroundings) as store:
         stats = store.stats()
+        pooled = pool_by_model(list(store.ratings())) if options.population else {}
+    population = {version: found.as_record() for version, found in pooled.items()}
     if options.json:
-        print_json(asdict(stats))
+        print_json(asdict(stats) | ({"population": population} if options.population else {}))
         return DONE
     print(
-        f"{stats.rows} ratings by {stats.raters} raters on {stats.pages} pages, {stats.outbox_rows}"
-        f" of them not yet carried to a remote; {stats.tombstones} tombstones."
+        f"{counted(stats.rows, 'rating')} by {counted(stats.raters, 'rater')} on "
+        f"{counted(stats.pages, 'page')}, {stats.outbox_rows} of them not yet carried to a "
+        f"remote; {counted(stats.tombstones, 'tombstone')}."
     )
+    for version, found in population.items():
+        print(
+            f"{version}: {found['n_raters']} consenting raters prefer {found['mean']:g} "
+            f"(sd {found['sd']:g}); {found['weight']:g} of them pay attention."
+        )
+    if options.population:
+        say("These numbers are exact: publish none of them, and choose nobody's strength by them.")
     say(f"Next: python -m feedback export --store {options.store} --out ratings.parquet")
     return DONE
 
@@ -135,7 +152,8 @@ def _erase(options: argparse.Namespace, surroundings: Surroundings) -> int:
         print_json({"rows": receipt.rows_local, "receipt": receipt.as_record()})
     say(
         f"{receipt.rows_local} ratings of this rater were erased from {store.path}. "
-        f"{receipt.sentence()} Exports and copies made before still have them: delete those too."
+        f"{receipt.sentence()} Exports and copies made before still have them: delete those too, "
+        "and run `publish` again where a public dataset was made."
     )
     if health.keeps and not receipt.is_done:
         say(f"The remote copy is not cleared yet. {health.last_error} Then run `sync`.")

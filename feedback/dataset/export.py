@@ -6,19 +6,16 @@ readable by its owner only.
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import os
-import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
 from feedback.columns import COLUMNS, features
 from feedback.dataset.shard import parquet_writer, table_of
-from feedback.errors import ExportError
 from feedback.schema import Rating
+from feedback.wholefile import whole_file
 
 _ROWS_PER_GROUP = 10_000
 
@@ -38,7 +35,7 @@ def export_jsonl(ratings: Iterable[Rating], path: Path) -> int:
     Raises:
         ExportError: The file cannot be written.
     """
-    with _whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
+    with whole_file(path) as draft, draft.open("w", encoding="utf-8") as file:
         return write_jsonl(ratings, file)
 
 
@@ -52,7 +49,7 @@ def export_parquet(ratings: Iterable[Rating], path: Path) -> int:
     """
     remaining, n_rows = iter(ratings), 0
     with (
-        _whole_file(path) as draft,
+        whole_file(path) as draft,
         parquet_writer(draft, features().arrow_schema) as writer,
     ):
         while rows := list(islice(remaining, _ROWS_PER_GROUP)):
@@ -82,7 +79,7 @@ def export_csv(ratings: Iterable[Rating], path: Path) -> int:
     Raises:
         ExportError: The file cannot be written.
     """
-    with _whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as draft, draft.open("w", encoding="utf-8", newline="") as file:
         return write_csv(ratings, file)
 
 
@@ -90,21 +87,3 @@ def _csv_cell(value: object) -> object:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else value
-
-
-@contextlib.contextmanager
-def _whole_file(path: Path) -> Iterator[Path]:
-    """Lend a draft beside `path`, of mode 600, that takes its place only after success."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        yield draft
-        draft.replace(path)
-    except OSError as error:
-        raise ExportError(
-            f"{path} must be a file in a folder that can be written, got: {error.strerror}. "
-            "Nothing was written; choose another place."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,9 +49,20 @@ class Cut:
 def shard_bytes(ratings: Iterable[Rating]) -> bytes:
     """Return ratings as a parquet file with the schema of `features`.
 
-    The same rows in the same order give the same bytes.
+    No two files have the same bytes, whatever their rows: who removes old content from a remote
+    would remove new content of the same bytes with it, and the remote takes nothing it has twice.
     """
     return _to_bytes(table_of(ratings))
+
+
+def same_rows(data: bytes) -> bytes:
+    """Return a shard of this program's with the same rows and, as always, other bytes."""
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    version = next(v for v in range(SCHEMA_VERSION, 0, -1) if table.schema.equals(_schema(v)))
+    return _to_bytes(table.replace_schema_metadata(_schema(version).metadata))
 
 
 def read_shard(data: bytes, *, path: str) -> list[Rating]:
@@ -152,6 +164,7 @@ def _to_bytes(table: pa.Table) -> bytes:
 
     sink = pa.BufferOutputStream()
     with parquet_writer(sink, table.schema) as writer:
+        writer.add_key_value_metadata({"upload": secrets.token_hex(16)})
         writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
     return bytes(sink.getvalue())
 
@@ -186,7 +199,8 @@ def _checked(data: bytes, path: str) -> tuple[pa.Table, list[Rating]]:
         raise _foreign(path, what.rstrip(".")) from error
     if any(rating.schema_version > version for rating in ratings):
         raise _foreign(path, f"rows newer than its columns of schema {version}")
-    return table, ratings
+    # Only now that every value is known to be short may each row hold its own.
+    return table.cast(_schema(version)), ratings
 
 
 def _read_table(data: bytes, path: str) -> tuple[pa.Table, int]:
@@ -202,7 +216,12 @@ def _read_table(data: bytes, path: str) -> tuple[pa.Table, int]:
     for version in range(SCHEMA_VERSION, 0, -1):
         schema = _schema(version)
         if found.equals(schema) and _declared(found) == _declared(schema):
-            table = file.read(use_threads=False)
+            # Texts stay coded: a long one that each of a million rows points to is held once.
+            texts = [field.name for field in schema if pa.types.is_string(field.type)]
+            coded = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
+            table = coded.read(use_threads=False)
+            # The codes of a damaged file may point to no text.
+            table.validate(full=True)
             return table.replace_schema_metadata(schema.metadata), version
     if found.names[: len(COLUMNS)] == list(_BY_NAME) and len(found) > len(COLUMNS):
         raise _foreign(path, "columns of a newer version of this program; update it")
@@ -219,12 +238,19 @@ def _declared(schema: pa.Schema) -> Any:
 
 def _encoded(table: pa.Table) -> dict[str, EncodedColumn]:
     """Return the columns as Python values, each different value made once."""
+    import pyarrow as pa  # noqa: PLC0415
+
     columns = {}
     for name in table.column_names:
-        # `combine_chunks` first: chunks would have dictionaries of their own.
-        coded = table[name].combine_chunks().dictionary_encode(null_encoding="encode")
+        # Made one first: chunks would have dictionaries of their own.
+        coded = table[name].unify_dictionaries().combine_chunks()
+        if not pa.types.is_dictionary(coded.type):
+            coded = coded.dictionary_encode(null_encoding="encode")
         values = [_plain(name, value) for value in coded.dictionary.to_pylist()]
-        columns[name] = EncodedColumn(values, coded.indices.to_pylist())
+        codes = coded.indices
+        if codes.null_count:
+            codes, values = codes.fill_null(len(values)), [*values, None]
+        columns[name] = EncodedColumn(values, codes.to_pylist())
     for column in COLUMNS:
         if column.name not in columns:
             columns[column.name] = EncodedColumn([None], [0] * table.num_rows)

@@ -20,11 +20,13 @@ class RevisionRows:
         ratings: Each once, without those taken back or erased by then.
         revision: The full commit id.
         foreign: Files that were left out because they are damaged or another program's.
+        is_newest: Whether nothing had been committed after it when it was looked at.
     """
 
     ratings: tuple[Rating, ...]
     revision: str
     foreign: tuple[str, ...]
+    is_newest: bool
 
 
 def read_revision(
@@ -45,13 +47,16 @@ def read_revision(
     remote = _ReadOnlyDataset(repo_id, token=token, endpoint=endpoint)
     try:
         snapshot = remote.at(revision)
+        newest = remote.newest()
     except StaleSnapshotError as error:
         raise InvalidRatingError(
             f"`revision` must be a commit of the dataset {repo_id}, got one it does not have. "
             "It may have been removed by an erasure: take the newest."
         ) from error
     ratings, foreign = live_ratings(remote, snapshot)
-    return RevisionRows(tuple(ratings), snapshot.revision, tuple(foreign))
+    return RevisionRows(
+        tuple(ratings), snapshot.revision, tuple(foreign), is_newest=newest == snapshot.revision
+    )
 
 
 class _ReadOnlyDataset(DatasetRemote):
@@ -59,6 +64,13 @@ class _ReadOnlyDataset(DatasetRemote):
 
     def at(self, revision: str) -> Snapshot:
         """Return the files of a revision."""
+        sha = self._commit_of(revision)
+        return Snapshot(sha, self._tree(sha or revision))
+
+    def newest(self) -> str:
+        """Return the newest commit of the main branch, "" where there is none."""
+        return self._commit_of(None)
+
+    def _commit_of(self, revision: str | None) -> str:
         with asking(self.name):
-            info = self._api().dataset_info(self.repo_id, revision=revision)
-        return Snapshot(info.sha or "", self._tree(info.sha or revision))
+            return self._api().dataset_info(self.repo_id, revision=revision).sha or ""

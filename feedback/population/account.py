@@ -40,10 +40,10 @@ class ReleaseAccount:
         """Name the account's file; nothing is made before the first release.
 
         Args:
-            path: The file.
+            path: The file; a link to it is followed, or replacing the link would fork the account.
             clock: Gives the time in UTC.
         """
-        self.path = path
+        self.path = path.resolve()
         self._clock = clock
 
     def releases(self) -> tuple[Release, ...]:

@@ -1,6 +1,7 @@
 """The differentially private population curve; knows densities and units, no rating and no file.
 
 Neighbours differ in one rater, whose number is public: ε-differential privacy in the bounded sense.
+One rater is one pseudonym: someone who rated under j of them has a loss of j·ε.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ N_BINS = 10
 UNITS = 1000
 """What one rater contributes in all: replacing a rater moves the histogram by 2 UNITS in L1."""
 MIN_RATERS = 20
+LEAST_SIGNAL = 20
+"""Raters times ε below which the noise of a release outweighs what its raters said."""
 _POINTS_PER_BIN = 5
 _ALPHA = 2.0
 _SMOOTHING_SD = 0.04
@@ -49,6 +52,18 @@ class Release:
     model_version: str
     n_raters: int
     histogram: tuple[int, ...] | None
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence for the operator where raters times ε is below `LEAST_SIGNAL`, else None."""
+        signal = self.n_raters * Fraction(self.epsilon)
+        if signal >= LEAST_SIGNAL:
+            return None
+        return (
+            f"Release {self.name} is mostly noise: raters times ε should be at least "
+            f"{LEAST_SIGNAL}, got {float(signal):g}. Collect more ratings before the next one, or "
+            "give it more ε."
+        )
 
     def curve(self) -> Array:
         """Return the population's density over `response.STRENGTHS`, shape (51,), summing to 1.

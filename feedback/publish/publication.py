@@ -1,4 +1,4 @@
-"""The files of the public dataset: tables, pictures and the card; knows no Hub.
+"""The files of the public dataset: tables and the card; knows no Hub.
 
 Heavy imports stand in the functions: Arrow and `datasets` are only needed to publish.
 """
@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from feedback.columns import features
 from feedback.dataset.shard import shard_bytes
-from feedback.errors import InvalidRatingError
 from feedback.population.release import N_BINS, UNITS, Release
-from feedback.publish.cells import K_RATERS, Selection
+from feedback.publish.cells import K_RATERS, WITHHELD, Selection
+from feedback.publish.pictures import variant_rows
 
 if TYPE_CHECKING:
     import datasets
@@ -26,10 +26,8 @@ MARK = "publication.json"
 """By this file a repository is known for ours."""
 PROGRAM = "privacy-dial"
 PUBLICATION_VERSION = 1
-MAX_PICTURE_BYTES = 1_000_000
 _ROWS_PER_SHARD = 250_000
 _PICTURES_PER_GROUP = 100
-_SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def publication_files(
@@ -113,37 +111,6 @@ def variant_features() -> datasets.Features:
     return Features({"image": Image(), "name": Value("string")})
 
 
-def variant_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the pictures of a folder as rows, with numbers for names.
-
-    The bytes go out as they are, so pictures that carry EXIF are refused, not cleaned: the mark
-    that a picture was made by an algorithm must stay.
-
-    Raises:
-        InvalidRatingError: The folder has no pictures, or some may not be published; all of them
-            are listed.
-    """
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    except OSError as error:
-        raise InvalidRatingError(
-            f"`variants` must be a folder of pictures, got: {error.strerror}. Name another one."
-        ) from error
-    if not paths:
-        raise InvalidRatingError(
-            f"`variants` must hold {', '.join(_SUFFIXES)} files, got none. Leave it out, or name "
-            "another folder."
-        )
-    pictures = [path.read_bytes() for path in paths]
-    faults = [(path.name, _fault(path, data)) for path, data in zip(paths, pictures, strict=True)]
-    if problems := [f"{name}: {fault}" for name, fault in faults if fault]:
-        raise InvalidRatingError(*problems)
-    return [
-        {"image": {"bytes": data, "path": None}, "name": f"variant-{number:05}"}
-        for number, data in enumerate(pictures, 1)
-    ]
-
-
 def is_ours(data: bytes) -> bool:
     """Return whether a file at `MARK` was written by this program."""
     try:
@@ -151,24 +118,6 @@ def is_ours(data: bytes) -> bool:
         return bool(record["program"] == PROGRAM and record["schema_version"] >= 1)
     except (ValueError, KeyError, TypeError, RecursionError):
         return False
-
-
-def _fault(path: Path, data: bytes) -> str | None:
-    """Return why a picture may not be published, None if it may."""
-    from PIL import Image, UnidentifiedImageError
-
-    if len(data) > MAX_PICTURE_BYTES:
-        return f"a picture must have at most {MAX_PICTURE_BYTES} bytes, got {len(data)}."
-    try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-            if picture.format != _SUFFIXES[path.suffix.lower()]:
-                return "a picture must be what its name says, got another format."
-            if len(picture.getexif()):
-                return "a picture must carry no EXIF, got some. Save it without."
-    except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
-        return "a picture must be whole, got one that cannot be read."
-    return None
 
 
 def _parquet(rows: Sequence[Mapping[str, Any]], columns: datasets.Features) -> bytes:
@@ -218,7 +167,11 @@ def _card(
     )
     about = {
         "ratings": _RATINGS.format(
-            rows=len(selection.rows), raters=selection.n_raters, cells=selection.n_cells, k=K_RATERS
+            rows=len(selection.rows),
+            raters=selection.n_raters,
+            cells=selection.n_cells,
+            k=K_RATERS,
+            version=WITHHELD,
         ),
         "population": _POPULATION.format(units=UNITS),
         "variants": _VARIANTS,
@@ -256,16 +209,23 @@ _RATINGS = """## ratings
 
 {rows} judgements by {raters} raters, one row for each judgement of one variant. Only rows whose
 raters agreed to publish them; only cells (model, tenth of the dial, whose photo) with at least
-{k} raters, of which there are {cells}. Times are days. All ids were made anew for this publication
+{k} raters, of which there are {cells}. All ids were made anew for this publication
 with a key that was thrown away: they say which rows belong together in here, and nothing else.
 A page whose variants lie in several cells may lack some of its rows.
+
+So that a row cannot be told from its neighbours by what it says besides the judgement, some columns
+say less than they could: `created_at` is the day, `response_ms` is 0 everywhere, `propensity` and
+`quality` have two digits, `attributes` is null, `app_version` is "{version}" and `rater_epoch` 1.
+Rows sent by programs, which can make up raters, are left out. One rater is one pseudonym: someone
+who rated without an account from two browsers counts as two.
 """
 _POPULATION = """## population
 
 For each release, how many raters prefer a strength in each tenth of the dial, with noise.
-ε-differentially private for replacing one rater; ε of several releases adds up. Each rater gives
-one histogram of {units} units in all, from their own answers alone; every tenth has two-sided
-geometric noise of scale 2 × {units} / ε units added, so numbers may be negative.
+ε-differentially private for replacing one rater; ε of several releases adds up. One rater is one
+pseudonym: someone who rated under j of them has a loss of j × ε. Each rater gives one histogram of
+{units} units in all, from their own answers alone; every tenth has two-sided geometric noise of
+scale 2 × {units} / ε units added, so numbers may be negative.
 """
 _VARIANTS = """## variants
 

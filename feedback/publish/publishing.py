@@ -5,16 +5,12 @@ Knows the public repository; which rows may be public stands in `cells`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feedback.errors import RemoteRefusedError
-from feedback.population.release import Release
-from feedback.publish.cells import Selection
-from feedback.publish.publication import MARK, is_ours, publication_files
+from feedback.publish.publication import MARK, is_ours
 from feedback.remote.base import Purge, Snapshot
 from feedback.remote.dataset_remote import DatasetRemote
 from feedback.remote.hub import asking, no_rights
@@ -69,48 +65,41 @@ class PublicDatasetRemote(DatasetRemote):
         return info
 
 
+def check_target(repo_id: str, private_repo_ids: Sequence[str]) -> None:
+    """Refuse to publish to a repository of private rows; capitals make no difference.
+
+    Args:
+        repo_id: Where to publish, NAME/REPO.
+        private_repo_ids: Where private rows are.
+
+    Raises:
+        RemoteRefusedError: It is one of them.
+    """
+    if repo_id.lower() in {name.lower() for name in private_repo_ids}:
+        raise RemoteRefusedError(
+            f"The public repository must not be the private one, got {repo_id} for both. "
+            "Name another repository."
+        )
+
+
 def publish(
-    remote: PublicDatasetRemote,
-    selection: Selection,
-    releases: Sequence[Release],
-    *,
-    private_repo_ids: Sequence[str],
-    licence: str,
-    variants: Path | None = None,
-    published_at: datetime,
+    remote: PublicDatasetRemote, files: Mapping[str, bytes], *, private_repo_ids: Sequence[str]
 ) -> Published:
     """Replace everything in the public repository by one commit, then remove what was before.
 
-    May be repeated after any failure; until it has succeeded old rows may still be served.
+    May be repeated after any failure; until it has succeeded old rows may still be served. With
+    nothing to publish the repository is emptied of rows all the same: raters may have withdrawn.
 
     Args:
         remote: Where to; made if it is missing.
-        selection: The rows, from `cells.select`.
-        releases: All releases that were drawn.
+        files: By path, from `publication_files`.
         private_repo_ids: Where private rows are.
-        licence: Of the data.
-        variants: Folder of pictures to publish too.
-        published_at: UTC time.
 
     Raises:
-        RemoteRefusedError: It is the private repository, someone else's or another program's, or
-            there is nothing to publish in a repository that does not exist yet.
+        RemoteRefusedError: It is a private repository, someone else's or another program's.
         RemoteError: The Hub failed; publish again.
-        InvalidRatingError: A picture may not be published.
     """
-    if remote.repo_id.lower() in {name.lower() for name in private_repo_ids}:
-        raise RemoteRefusedError(
-            f"The public repository must not be the private one, got {remote.repo_id} for both. "
-            "Name another repository."
-        )
-    files = publication_files(
-        selection,
-        releases,
-        name=remote.repo_id,
-        licence=licence,
-        variants=variants,
-        published_at=published_at,
-    )
+    check_target(remote.repo_id, private_repo_ids)
     snapshot = remote.snapshot()
     _check_ours(remote, snapshot)
     old = [path for path in snapshot.files if path not in files and path != _KEPT]

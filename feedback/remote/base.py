@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
@@ -103,10 +103,21 @@ class Remote(Protocol):
         """
         ...
 
-    def purge(self, snapshot: Snapshot) -> Purge:
+    def purge(
+        self,
+        snapshot: Snapshot,
+        *,
+        old: Collection[str] = (),
+        remember: Callable[[Collection[str]], object] | None = None,
+    ) -> Purge:
         """Make unreachable, and verify, everything that `snapshot`, the newest state, lacks.
 
         Safe to repeat after any failure.
+
+        Args:
+            snapshot: The newest state.
+            old: What `remember` was told by an earlier purge that did not finish.
+            remember: Called, before anything is removed, with the old states to be verified.
 
         Raises:
             StaleSnapshotError: Something changed since; take a snapshot and purge again.
@@ -148,7 +159,13 @@ class NullRemote:
         """Return that nothing is there: what is committed here is not kept."""
         return Snapshot("", {})
 
-    def purge(self, snapshot: Snapshot) -> Purge:  # noqa: ARG002
+    def purge(
+        self,
+        snapshot: Snapshot,  # noqa: ARG002
+        *,
+        old: Collection[str] = (),  # noqa: ARG002
+        remember: Callable[[Collection[str]], object] | None = None,  # noqa: ARG002
+    ) -> Purge:
         """Return that nothing had to go."""
         return Purge(0, 0, 0)
 

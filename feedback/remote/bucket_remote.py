@@ -8,7 +8,7 @@ it was made. The Hub's client carries buckets over `hf_xet`, whose transfers hav
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,6 +133,8 @@ class BucketRemote:
         """
         from huggingface_hub.errors import BucketBatchError  # noqa: PLC0415
 
+        # No listing says that a bucket was made public: ask before anything is sent.
+        self._check()
         if self._files() != dict(snapshot.files):
             raise self._stale()
         self._deleted |= set(delete)
@@ -149,7 +151,13 @@ class BucketRemote:
                 raise
         return self._confirmed(add, delete)
 
-    def purge(self, snapshot: Snapshot) -> Purge:
+    def purge(
+        self,
+        snapshot: Snapshot,
+        *,
+        old: Collection[str] = (),  # noqa: ARG002
+        remember: Callable[[Collection[str]], object] | None = None,  # noqa: ARG002
+    ) -> Purge:
         """Look that what was deleted is gone; a bucket has no history to remove.
 
         Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -159,7 +159,10 @@ class DatasetRemote:
         # Fresh objects every time: used ones would skip their upload. As a buffer, so that the
         # client takes the plain upload and not that of `hf_xet`, which no deadline ends.
         additions = [CommitOperationAdd(path, io.BytesIO(data)) for path, data in add.items()]
+        # A commit id does not change when a repository is made public: ask before every byte.
+        self._info()
         self._upload(additions)
+        self._info()
         deletions = [CommitOperationDelete(path, is_folder=False) for path in delete]
         with self._asking():
             commit = self._api().create_commit(
@@ -172,7 +175,13 @@ class DatasetRemote:
             )
         return self._confirmed(commit.oid, add, delete)
 
-    def purge(self, snapshot: Snapshot) -> Purge:
+    def purge(
+        self,
+        snapshot: Snapshot,
+        *,
+        old: Collection[str] = (),
+        remember: Callable[[Collection[str]], object] | None = None,
+    ) -> Purge:
         """Remove other refs, history and stored contents that the snapshot, the newest, lacks.
 
         Verifies that the old commits no longer answer. May be repeated after any failure.
@@ -189,7 +198,8 @@ class DatasetRemote:
                 "Look again and purge that."
             )
         purger = Purger(self._api(), self.repo_id, name=self.name, seconds=self._call_seconds)
-        return purger.purge(self._old)
+        self._old |= set(old)
+        return purger.purge(self._old, remember=remember)
 
     def _api(self) -> HfApi:
         from huggingface_hub import HfApi  # noqa: PLC0415

@@ -93,9 +93,10 @@ def asking(name: str, *, seconds: float = CALL_SECONDS) -> Iterator[Call]:
 def missing(name: str) -> RemoteRefusedError:
     """Return the refusal of a repository that is not there, or not for us."""
     return RemoteRefusedError(
-        f"{upper(name)} must exist and be open to this token, got neither. If it was renamed or "
-        "deleted, name the right one; if it is someone else's, choose one of your own. Ratings "
-        "are kept on this machine."
+        f"{upper(name)} must exist and be open to this token, got neither. If it was renamed, "
+        "name the right one; if it was deleted, make an empty private one of the same name, to "
+        "which all ratings are sent again; if it is someone else's, choose one of your own. "
+        "Ratings are kept on this machine."
     )
 
 

@@ -6,6 +6,7 @@ the two together.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,12 +103,20 @@ class SimulationResult:
 
 
 def run_simulation(settings: SimulationSettings) -> SimulationResult:
-    """Simulate a crowd and return how well its tastes were recovered."""
-    traces = trace(settings)
-    errors = traces.means - traces.ideals
-    settled = (traces.sds < SETTLED_SD) & (np.arange(len(errors)) >= SETTLED_ANSWERS)[:, None]
-    first = np.where(settled.any(axis=0), settled.argmax(axis=0), np.inf)
-    median = float(np.median(first))
+    """Simulate a crowd and return how well its tastes were recovered.
+
+    Keeps sums over raters, not what was believed of each: memory does not grow with their number.
+    """
+    squares = np.zeros(settings.n_answers + 1)
+    covered = np.zeros(settings.n_answers + 1)
+    first: list[Array] = []
+    for part in _parts(settings):
+        squares += ((part.means - part.ideals) ** 2).sum(axis=1)
+        covered += part.covered().sum(axis=1)
+        settled = part.sds < SETTLED_SD
+        settled[:SETTLED_ANSWERS] = False
+        first.append(np.where(settled.any(axis=0), settled.argmax(axis=0), np.inf))
+    median = float(np.median(np.concatenate(first)))
     return SimulationResult(
         raters=settings.n_raters,
         answers=settings.n_answers,
@@ -115,26 +124,29 @@ def run_simulation(settings: SimulationSettings) -> SimulationResult:
         response=settings.response,
         select=settings.select,
         photos=settings.n_photos,
-        rmse=tuple(np.sqrt((errors**2).mean(axis=1)).round(5).tolist()),
-        coverage90=tuple(traces.covered().mean(axis=1).round(5).tolist()),
+        rmse=tuple(np.sqrt(squares / settings.n_raters).round(5).tolist()),
+        coverage90=tuple((covered / settings.n_raters).round(5).tolist()),
         median_answers_to_settle=median if np.isfinite(median) else None,
     )
 
 
 def trace(settings: SimulationSettings) -> Traces:
-    """Simulate a crowd and return all that was true and believed on the way."""
-    people_seed, *chunk_seeds = np.random.SeedSequence(settings.seed).spawn(
-        1 + -(-settings.n_raters // _CHUNK)
-    )
-    crowd = _draw(settings, np.random.default_rng(people_seed))
-    parts = [
-        _trace_part(settings, crowd.part(slice(i * _CHUNK, (i + 1) * _CHUNK)), seed)
-        for i, seed in enumerate(chunk_seeds)
-    ]
+    """Simulate a crowd and return all that was true and believed on the way, 408 bytes a belief."""
+    parts = list(_parts(settings))
     return Traces(
         np.concatenate([part.ideals for part in parts], axis=1),
         np.concatenate([part.densities for part in parts], axis=1),
     )
+
+
+def _parts(settings: SimulationSettings) -> Iterator[Traces]:
+    """Yield what happened, for some of the raters at a time."""
+    people_seed, *chunk_seeds = np.random.SeedSequence(settings.seed).spawn(
+        1 + -(-settings.n_raters // _CHUNK)
+    )
+    crowd = _draw(settings, np.random.default_rng(people_seed))
+    for i, seed in enumerate(chunk_seeds):
+        yield _trace_part(settings, crowd.part(slice(i * _CHUNK, (i + 1) * _CHUNK)), seed)
 
 
 def _draw(settings: SimulationSettings, generator: np.random.Generator) -> Crowd:

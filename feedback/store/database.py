@@ -162,7 +162,8 @@ class Database:
         if is_busy:
             raise BusyStoreError(
                 f"{self.path} must not be read by another process while it is scrubbed, got one "
-                "that does. The rows are deleted, their traces not yet: erase again."
+                "that does. The rows are deleted, their traces not yet: close the other one, and "
+                "erase again or let the app go on, which scrubs again."
             )
 
     def _set_up(self) -> None:

@@ -1,13 +1,12 @@
 """The durable local log of ratings; knows rows, pages and one SQLite file, no network, no keys.
 
 What `RatingStore.add_page` has returned from survives the death of the process. What
-`RatingStore.erase_rater` has returned from is in none of the store's files any more.
+`RatingStore.remove_raters` removed is in none of the store's files any more after `scrub`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -28,13 +27,18 @@ from feedback.store.tables import (
     insert_pages,
     insert_rows,
     is_buried,
+    mark_scrubbed,
     parse_body,
     refuse_erased,
+    remove_raters,
+    unscrubbed,
 )
 from feedback.store.tombstones import Tombstone, digest_of, to_ms
 
 DATABASE_NAME = "ratings.sqlite3"
 """The store's file in a `--store` folder."""
+MOST_AHEAD = timedelta(minutes=5)
+"""How far a row's time may lie ahead of this clock: clocks of several machines differ."""
 _BATCH = 500
 _PAGES_BETWEEN_TIDYING = 250
 _ALL_ROWS = "SELECT seq, rater_id, body FROM event WHERE seq > :last ORDER BY seq LIMIT :batch"
@@ -122,13 +126,15 @@ class RatingStore:
             rows: From `rows_of_page`.
 
         Raises:
-            InvalidRatingError: A row says something else than the page showed.
+            InvalidRatingError: A row says something else than the page showed, or is dated more
+                than `MOST_AHEAD` after now.
             UsedPageError: The page was answered before.
             ErasedRaterError: The rater was erased after these answers were given.
             StoreError: The store cannot be written.
         """
         if rows:
             check_rows(page, rows)
+            self._refuse_future(rows)
             self._pages.submit(
                 PageRows(digest_of(page.page_id), to_ms(page.expires_at), tuple(rows))
             )
@@ -149,9 +155,11 @@ class RatingStore:
             How many were not here before.
 
         Raises:
+            InvalidRatingError: A row is dated more than `MOST_AHEAD` after now.
             ErasedRaterError: A rater was erased after a row was made.
             StoreError: The store cannot be written.
         """
+        self._refuse_future(rows)
         with self.database.transaction() as connection:
             undone = refuse_erased(connection, rows)
             wanted = [row for row in rows if row.rating_id not in undone]
@@ -183,30 +191,16 @@ class RatingStore:
                         "`rating_ids` must be ratings of this rater that are kept here, got "
                         "another. Nothing was undone."
                     )
-                bury(connection, [self._tombstone("rating", rating_id)])
+                tombstone = Tombstone("rating", digest_of(rating_id), to_ms(self.clock()))
+                bury(connection, [tombstone])
                 removed += found
-        return removed
-
-    def erase_rater(self, rater_id: str) -> int:
-        """Remove every rating of a rater, down to the bytes of the store's files.
-
-        What they answer later is kept again, if they consent again.
-
-        Returns:
-            How many rows were removed.
-
-        Raises:
-            BusyStoreError: The rows are gone, but another process kept their traces in the
-                write-ahead log; erase again.
-        """
-        removed = self.remove_raters([rater_id])
-        self.database.scrub()
         return removed
 
     def remove_raters(self, rater_ids: Sequence[str], *, receipt: str | None = None) -> int:
         """Remove every rating of these raters and leave a tombstone for each, in one step.
 
-        Their bytes may still be in the files; `erase_rater` removes those too.
+        Their bytes may still be in the files: `scrub` removes those too. What the raters answer
+        later is kept again, if they consent again.
 
         Args:
             rater_ids: The raters.
@@ -216,13 +210,21 @@ class RatingStore:
             How many rows were removed.
         """
         with self.database.transaction() as connection:
-            removed = connection.execute(
-                "DELETE FROM event WHERE rater_id IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(rater_ids)),),
-            ).rowcount
-            tombstones = [self._tombstone("rater", rater_id) for rater_id in rater_ids]
-            bury(connection, tombstones, receipt=receipt)
-        return removed
+            now = to_ms(self.clock())
+            return remove_raters(connection, rater_ids, now=now, receipt=receipt)
+
+    def scrub(self) -> None:
+        """Remove the traces of rows that were erased, if there are any.
+
+        Raises:
+            BusyStoreError: Another process kept them in the write-ahead log; scrub again.
+        """
+        with self.database.reading() as connection:
+            mark = unscrubbed(connection)
+        if mark is not None:
+            self.database.scrub()
+            with self.database.transaction() as connection:
+                mark_scrubbed(connection, mark)
 
     def ratings(self, rater_id: str | None = None) -> Iterator[Rating]:
         """Yield the ratings in the order they were kept, all or one rater's.
@@ -297,14 +299,24 @@ class RatingStore:
             found = connection.execute("SELECT value FROM meta WHERE key = 'instance'").fetchone()
         return str(found[0])
 
-    def is_remote_known(self, name: str) -> bool:
-        """Return whether the remote of this name was reached before: it must not be made anew."""
+    @property
+    def remote_name(self) -> str | None:
+        """The remote that was reached last, None if none ever was."""
         with self.database.reading() as connection:
             found = connection.execute("SELECT value FROM meta WHERE key = 'remote'").fetchone()
-        return found is not None and found[0] == name
+        return None if found is None else str(found[0])
 
-    def _tombstone(self, kind: str, name: str) -> Tombstone:
-        return Tombstone(kind, digest_of(name), to_ms(self.clock()))
+    def is_remote_known(self, name: str) -> bool:
+        """Return whether the remote of this name was reached before: it must not be made anew."""
+        return self.remote_name == name
+
+    def _refuse_future(self, rows: Sequence[Rating]) -> None:
+        """Refuse rows that no erasure by this clock would reach."""
+        if any(row.created_at > self.clock() + MOST_AHEAD for row in rows):
+            raise InvalidRatingError(
+                f"`created_at` must be at most {MOST_AHEAD.seconds // 60} minutes ahead of this "
+                "machine's clock, got a later time. Nothing was stored; set the clocks right."
+            )
 
     def _write_pages(self, pages: Sequence[PageRows]) -> list[Exception | None]:
         """Write pages in one commit; if that fails, each in its own, so that none fails another."""

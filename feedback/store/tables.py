@@ -6,6 +6,7 @@ Every function works inside a transaction of its caller.
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,16 +72,7 @@ def refuse_erased(connection: sqlite3.Connection, rows: Sequence[Rating]) -> set
     Raises:
         ErasedRaterError: A row was made before the erasure of its rater.
     """
-    names = {("rater", digest_of(rater)) for rater in {row.rater_id for row in rows}}
-    names |= {("rating", digest_of(row.rating_id)) for row in rows}
-    buried = {
-        (kind, digest): requested
-        for kind, digest, requested in connection.execute(
-            "SELECT t.kind, t.digest, t.requested FROM json_each(?) AS name JOIN tombstone AS t"
-            " ON t.kind = name.value ->> 0 AND t.digest = name.value ->> 1",
-            (json.dumps(sorted(names)),),
-        ).fetchall()
-    }
+    buried = {(t.kind, t.digest): t.requested for t in tombstones_of(connection, rows)}
     if not buried:
         return set()
     if any(buried.get(("rater", digest_of(r.rater_id)), -1) >= to_ms(r.created_at) for r in rows):
@@ -89,6 +81,18 @@ def refuse_erased(connection: sqlite3.Connection, rows: Sequence[Rating]) -> set
             "Nothing was stored; go on with a new page."
         )
     return {row.rating_id for row in rows if ("rating", digest_of(row.rating_id)) in buried}
+
+
+def tombstones_of(connection: sqlite3.Connection, rows: Sequence[Rating]) -> list[Tombstone]:
+    """Return the tombstones of these rows' raters and of these ratings."""
+    names = {("rater", digest_of(rater)) for rater in {row.rater_id for row in rows}}
+    names |= {("rating", digest_of(row.rating_id)) for row in rows}
+    found = connection.execute(
+        "SELECT t.kind, t.digest, t.requested FROM json_each(?) AS name JOIN tombstone AS t"
+        " ON t.kind = name.value ->> 0 AND t.digest = name.value ->> 1",
+        (json.dumps(sorted(names)),),
+    ).fetchall()
+    return [Tombstone(*each) for each in found]
 
 
 def bury(
@@ -103,7 +107,8 @@ def bury(
     Args:
         connection: In a transaction.
         tombstones: What must stay away.
-        receipt: Whose request they are.
+        receipt: Number of the request they are for; a rater erased again before the remote
+            followed is on both receipts.
         carried: When they were read from the remote, None for those of this store.
     """
     # One that the remote knows already, at least as late, changes nothing.
@@ -113,7 +118,8 @@ def bury(
         " ON CONFLICT DO UPDATE SET requested = max(requested, excluded.requested),"
         " carried = excluded.carried, done = CASE WHEN done IS NULL OR excluded.carried IS NULL"
         "  THEN NULL ELSE excluded.done END,"
-        " receipt = coalesce(excluded.receipt, receipt)"
+        " receipt = CASE WHEN done IS NULL AND receipt IS NOT NULL AND excluded.receipt IS NOT NULL"
+        "  THEN receipt || ',' || excluded.receipt ELSE coalesce(excluded.receipt, receipt) END"
         " WHERE excluded.carried IS NULL OR excluded.requested > requested",
         [
             {
@@ -128,10 +134,48 @@ def bury(
     )
 
 
+def remove_raters(
+    connection: sqlite3.Connection, rater_ids: Sequence[str], *, now: int, receipt: str | None
+) -> int:
+    """Remove every row of these raters, bury them, and return how many rows went."""
+    names = json.dumps(list(rater_ids))
+    chosen = "FROM event WHERE rater_id IN (SELECT value FROM json_each(?))"
+    # A row may be dated by a clock that runs ahead of this one: it must not survive either.
+    newest = dict(
+        connection.execute(f"SELECT rater_id, max(created) {chosen} GROUP BY rater_id", (names,))
+    )
+    removed = connection.execute(f"DELETE {chosen}", (names,)).rowcount
+    tombstones = [
+        Tombstone("rater", digest_of(rater_id), max(now, newest.get(rater_id, now)))
+        for rater_id in rater_ids
+    ]
+    bury(connection, tombstones, receipt=receipt)
+    mark_unscrubbed(connection)
+    return removed
+
+
 def is_buried(connection: sqlite3.Connection, kind: str, name: str) -> bool:
     """Return whether there is a tombstone for a rating or a rater."""
     statement = "SELECT 1 FROM tombstone WHERE kind = ? AND digest = ?"
     return connection.execute(statement, (kind, digest_of(name))).fetchone() is not None
+
+
+def mark_unscrubbed(connection: sqlite3.Connection) -> str:
+    """Remember that traces of removed rows may be in the files, and return the mark."""
+    mark = secrets.token_hex(8)
+    connection.execute("INSERT OR REPLACE INTO meta VALUES ('unscrubbed', ?)", (mark,))
+    return mark
+
+
+def unscrubbed(connection: sqlite3.Connection) -> str | None:
+    """Return the mark of the last removal whose traces may be in the files, None without any."""
+    found = connection.execute("SELECT value FROM meta WHERE key = 'unscrubbed'").fetchone()
+    return None if found is None else str(found[0])
+
+
+def mark_scrubbed(connection: sqlite3.Connection, mark: str) -> None:
+    """Remember that there are no traces, unless rows were removed since the mark was read."""
+    connection.execute("DELETE FROM meta WHERE key = 'unscrubbed' AND value = ?", (mark,))
 
 
 def parse_body(rater_id: str, body: str) -> Rating | tuple[str, ...]:

@@ -5,14 +5,16 @@ Knows when a change got in and when to look again, not when to start: that is `s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from feedback.dataset.card import dataset_card
 from feedback.dataset.shard import read_shard, shard_bytes
 from feedback.errors import ForeignShardError, StaleSnapshotError, UncertainCommitError
-from feedback.remote.base import Remote, Snapshot
+from feedback.remote.base import Purge, Remote, Snapshot, seconds_left
 from feedback.store.tombstones import Tombstone
 from feedback.sync import layout
 from feedback.sync.outbox import Outbox
@@ -54,7 +56,6 @@ class Carrier:
         remote: The other side.
         foreign: Files there that are damaged or not ours, left alone.
         restored: Rows brought back that were not here, None before a restore began.
-        n_commits: Changes committed so far.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Carrier:
         max_tries: int,
         pause: Callable[[float], object],
         uniform: Callable[[], float],
+        trust: timedelta,
     ) -> None:
         """Remember both sides.
 
@@ -74,24 +76,27 @@ class Carrier:
             max_tries: How often a change is tried when others change the remote meanwhile.
             pause: Waits for some seconds.
             uniform: Gives numbers in [0, 1), for waits of different lengths in each replica.
+            trust: After an absence of this length it is not concluded from a missing file that
+                its rows are lost.
         """
         self.outbox = outbox
         self.remote = remote
         self.foreign: set[str] = set()
         self.restored: int | None = None
-        self.n_commits = 0
         self._max_tries = max_tries
         self._pause = pause
         self._uniform = uniform
+        self._trust = trust
         self._newest: Snapshot | None = None
         self._lists: dict[str, tuple[list[str], dict[str, int]]] = {}
 
     def look(self) -> Snapshot:
         """Return what the remote holds now, having buried what others were asked to forget.
 
+        Traces of rows that go may remain until the store is scrubbed.
+
         Raises:
             RemoteError: It does not answer or refused.
-            BusyStoreError: Another process reads the store, so that traces of rows remain.
         """
         self._newest = self.steady(self._look_once)
         return self._newest
@@ -122,14 +127,17 @@ class Carrier:
         """Return the result of an action, done again while others change the remote.
 
         Raises:
-            StaleSnapshotError: They did so in every try.
+            StaleSnapshotError: They did so in every try, or there is no time for another one.
         """
         for attempt in range(1, self._max_tries):
             try:
                 return action()
             except StaleSnapshotError:
                 self._newest = None
-                self._pause(2**attempt / 20 * (0.5 + self._uniform()))
+                seconds = 2**attempt / 20 * (0.5 + self._uniform())
+                if seconds > seconds_left(math.inf):
+                    raise
+                self._pause(seconds)
         return action()
 
     def restore(self) -> int:
@@ -141,16 +149,45 @@ class Carrier:
         before = self.restored or 0
         self.steady(self._restore_once)
         self.restored = self.restored or 0
+        self.outbox.mark_restored()
         return self.restored - before
 
+    def reconcile(self) -> int:
+        """Find rows that left the remote without our doing, to be carried again; return them.
+
+        They do where somebody empties the repository, or deletes it and makes it anew. A file
+        that is gone says so; then all are read.
+
+        Raises:
+            RemoteError: It does not answer or refused.
+        """
+        return self.steady(self._reconcile_once)
+
+    def purge(self) -> Purge:
+        """Remove from the remote, and from its history, what its newest state lacks.
+
+        Raises:
+            RemoteError: It does not answer or refused, or changed meanwhile; it stays due.
+        """
+        outbox = self.outbox
+        done = self.remote.purge(
+            self.newest(), old=outbox.old_revisions(), remember=outbox.note_old_revisions
+        )
+        outbox.note_purged()
+        # The state has another name now.
+        self._newest = None
+        return done
+
     def push(self, *, max_rows: int) -> int:
-        """Carry new rows and tombstones until none waits, one shard a commit; return the rows.
+        """Carry the rows and tombstones that wait now, one shard a commit; return the rows.
 
         Raises:
             RemoteError: It does not answer or refused; what got in is marked, the rest waits.
         """
+        last = self.outbox.last_row()
         n_rows = sum(self._push_shard(path, is_new=False) for path in self.outbox.shards())
-        while path := self.outbox.cut(max_rows=max_rows):
+        # Up to the last row: answers that keep coming must not keep the rest of a round away.
+        while path := self.outbox.cut(max_rows=max_rows, last=last):
             n_rows += self._push_shard(path, is_new=True)
         self.swap(lambda _: self.with_tombstones(Change("Ratings taken back")))
         return n_rows
@@ -167,11 +204,21 @@ class Carrier:
     def understood(
         self, reader: Reader[Content_co], snapshot: Snapshot, path: str
     ) -> Content_co | None:
-        """Return what a file says, or None, and remember the path, if it is damaged or not ours."""
-        data = self.remote.read(snapshot, path)
+        """Return what a file says, or None, and remember the path, if it cannot be read.
+
+        It is damaged then, not ours, too large, or listed and not served.
+
+        Raises:
+            StaleSnapshotError: The state of the snapshot is not served any more.
+        """
         try:
-            content = reader(data, path=path)
+            content = reader(self.remote.read(snapshot, path), path=path)
         except ForeignShardError:
+            self.foreign.add(path)
+            return None
+        except StaleSnapshotError:
+            if self.remote.snapshot() != snapshot:
+                raise
             self.foreign.add(path)
             return None
         self.foreign.discard(path)
@@ -187,8 +234,7 @@ class Carrier:
 
     def _look_once(self) -> Snapshot:
         snapshot = self.remote.snapshot()
-        if not self.outbox.store.is_remote_known(self.remote.name):
-            self.outbox.link(self.remote.name)
+        if self.outbox.link(self.remote.name):
             self.restored = None
         self.foreign &= snapshot.files.keys()
         paths = layout.tombstone_files_in(snapshot.files)
@@ -197,7 +243,7 @@ class Carrier:
             if tombstones is not None:
                 self.outbox.learn(tombstones)
                 self.outbox.see(path, snapshot.files[path])
-        self.outbox.scrub()
+        self.outbox.note_look(snapshot.files, trust=self._trust)
         return snapshot
 
     def _swap_once(self, plan: Callable[[Snapshot], Change]) -> Snapshot:
@@ -214,19 +260,31 @@ class Carrier:
         self._newest = self.remote.commit(
             snapshot, add=add, delete=change.delete, message=change.message
         )
-        self.n_commits += 1
         self.outbox.mark_carried(change.tombstones)
         return self._newest
 
     def _restore_once(self) -> None:
         snapshot = self.newest()
-        self.outbox.forget_gone(snapshot.files)
         paths = layout.shards_in(snapshot.files)
         for path in self.outbox.unseen(snapshot.files, paths):
             rows = self.understood(read_shard, snapshot, path)
             if rows is not None:
                 n_new = self.outbox.take_in(rows, path, snapshot.files[path])
                 self.restored = (self.restored or 0) + n_new
+
+    def _reconcile_once(self) -> int:
+        snapshot = self.newest()
+        gone = self.outbox.gone(snapshot.files)
+        n_lost = 0
+        if not all(self._is_taken_up(snapshot, path) for path in layout.shards_in(gone)):
+            there: set[str] = set()
+            for path in layout.shards_in(snapshot.files):
+                rows = self.understood(read_shard, snapshot, path)
+                there.update(row.rating_id for row in rows or ())
+            n_lost = self.outbox.give_back(there)
+        if gone:
+            self.outbox.forget_gone(snapshot.files)
+        return n_lost
 
     def _push_shard(self, path: str, *, is_new: bool) -> int:
         """Carry one shard, or forget it if no row of it is left; return the rows.

@@ -11,12 +11,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from feedback.dataset.shard import Cut, merge_shards
+from feedback.dataset.shard import Cut, merge_shards, same_rows
 from feedback.errors import ForeignShardError
 from feedback.remote.base import Snapshot
 from feedback.store.tombstones import Graves, Tombstone, to_ms
 from feedback.sync import layout
 from feedback.sync.carrier import Carrier, Change
+from feedback.sync.lease import MOST_AHEAD, holds_lease, take_lease
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def is_due(carrier: Carrier, snapshot: Snapshot, settings: CompactionSettings) -
     """Return whether there is something to compact, and the time for it has come."""
     if len(snapshot.files) <= settings.max_files:
         now = carrier.outbox.store.clock()
-        since = _last(snapshot) or _newest(layout.shards_in(snapshot.files)[:1])
+        since = _last(snapshot, now) or _newest(layout.shards_in(snapshot.files)[:1], now)
         if since is not None and now - since < timedelta(seconds=settings.every_seconds):
             return False
     return bool(_sources(carrier, snapshot, settings))
@@ -83,14 +84,16 @@ def compact(carrier: Carrier, settings: CompactionSettings, *, holder: str) -> C
         RemoteError: It does not answer or refused; the remote is as before or compacted.
     """
     snapshot = carrier.newest()
-    if not _sources(carrier, snapshot, settings) or not _take_lease(carrier, settings, holder):
+    if not _sources(carrier, snapshot, settings) or not take_lease(
+        carrier, holder, seconds=settings.lease_seconds
+    ):
         return None
     work = _Work(carrier, settings, holder)
-    newest = carrier.swap(work.plan)
+    carrier.swap(work.plan)
     if work.done is None:
         return None
     if work.needs_purge:
-        carrier.remote.purge(newest)
+        carrier.steady(carrier.purge)
         carrier.look()
     carrier.outbox.mark_done([t for t in work.tombstones if t.kind == "rating"])
     return work.done
@@ -121,7 +124,7 @@ class _Work:
     def plan(self, snapshot: Snapshot) -> Change:
         """Return the change for a state of the remote."""
         self.done = None
-        if not _holds_lease(self._carrier, snapshot, self._holder):
+        if not holds_lease(self._carrier, snapshot, self._holder):
             return Change()
         sources = _sources(self._carrier, snapshot, self._settings)
         tombstones = self._carrier.outbox.tombstones()
@@ -129,6 +132,12 @@ class _Work:
         if key != self._key:
             self._merge(snapshot, sources, tombstones)
             self._key = key
+        else:
+            # Bytes that were sent once may be on somebody's list of what to delete for good.
+            self._made = {path: same_rows(data) for path, data in self._made.items()}
+        if self.needs_purge:
+            # Before the commit: after it the list says that this was done.
+            self._carrier.outbox.note_purge_due()
         n_shards = len(layout.shards_in(snapshot.files))
         self.done = Compaction(
             n_shards, n_shards - len(self._taken) + len(self._made), *self._counts
@@ -145,18 +154,18 @@ class _Work:
     def _merge(
         self, snapshot: Snapshot, sources: Sequence[str], tombstones: list[Tombstone]
     ) -> None:
-        """Merge the sources month by month."""
+        """Merge the sources folder by folder, which are months."""
         graves = Graves(tombstones)
         now = self._carrier.outbox.store.clock()
         self._made, self._rows, self._taken = {}, {}, []
         n_cut = 0
-        for month in sorted({layout.month_of(path) for path in sources}):
-            of_month = [path for path in sources if layout.month_of(path) == month]
-            for paths, cut in self._merged(snapshot, of_month, graves):
+        for folder in sorted({layout.folder_of(path) for path in sources}):
+            inside = [path for path in sources if layout.folder_of(path) == folder]
+            for paths, cut in self._merged(snapshot, inside, graves):
                 self._taken += paths
                 n_cut += cut.n_cut
                 if cut.data is not None:
-                    path = layout.shard_path(self._carrier.outbox.instance, month, now)
+                    path = layout.path_in(folder, self._carrier.outbox.instance, now)
                     self._made[path], self._rows[path] = cut.data, cut.n_kept
         n_erased = sum(graves.buried.values())
         self._counts = sum(self._rows.values()), n_cut - n_erased, n_erased
@@ -166,7 +175,7 @@ class _Work:
     def _merged(
         self, snapshot: Snapshot, paths: Sequence[str], graves: Graves
     ) -> Iterator[tuple[list[str], Cut]]:
-        """Yield groups of a month's shards and what they become, where that is a change."""
+        """Yield groups of a folder's shards and what they become, where that is a change."""
         seen: set[str] = set()
         for group in self._groups(snapshot, paths):
             filtered = _Filter(graves, seen)
@@ -188,7 +197,9 @@ class _Work:
         group: dict[str, bytes] = {}
         n_rows = 0
         for path in paths:
-            data = self._carrier.remote.read(snapshot, path)
+            data = self._carrier.understood(_as_it_is, snapshot, path)
+            if data is None:
+                continue
             n_more = _n_rows(data)
             if group and n_rows + n_more > self._settings.max_rows:
                 yield group
@@ -264,59 +275,39 @@ def _sources(carrier: Carrier, snapshot: Snapshot, settings: CompactionSettings)
     }
     # Two of more than half the size would not fit into one.
     loose = [path for path in readable if rows.get(path, 0) <= settings.max_rows // 2]
-    months = [layout.month_of(path) for path in loose]
-    return [path for path in loose if months.count(layout.month_of(path)) > 1]
+    folders = [layout.folder_of(path) for path in loose]
+    return [path for path in loose if folders.count(layout.folder_of(path)) > 1]
 
 
 def _has_news(snapshot: Snapshot, carrier: Carrier) -> bool:
     """Return whether rows were erased or taken back since the last compaction."""
-    last = _last(snapshot)
-    made = _newest(layout.tombstone_files_in(snapshot.files))
+    now = carrier.outbox.store.clock()
+    last = _last(snapshot, now)
+    made = _newest(layout.tombstone_files_in(snapshot.files), now)
     is_newer = made is not None and (last is None or made > last)
     # Where nothing sees that two change the same, one may have put back what the other erased.
     is_doubtful = made is not None and not carrier.remote.swaps
     return is_newer or is_doubtful or bool(carrier.outbox.tombstones("done IS NULL"))
 
 
-def _last(snapshot: Snapshot) -> datetime | None:
+def _last(snapshot: Snapshot, now: datetime) -> datetime | None:
     """Return when the last compaction was."""
-    return _newest(layout.compactions_in(snapshot.files))
+    return _newest(layout.compactions_in(snapshot.files), now)
 
 
-def _newest(paths: Iterable[str]) -> datetime | None:
-    """Return when the newest of these files was made, None if no name says so."""
+def _newest(paths: Iterable[str], now: datetime) -> datetime | None:
+    """Return when the newest of these files was made, None if no name says so.
+
+    One by a clock that runs far ahead says nothing: it would stop every compaction until then.
+    """
     times = [layout.made_at(path) for path in paths]
-    return max((time for time in times if time is not None), default=None)
+    return max(
+        (time for time in times if time is not None and time <= now + MOST_AHEAD), default=None
+    )
 
 
-def _take_lease(carrier: Carrier, settings: CompactionSettings, holder: str) -> bool:
-    """Return whether this process has the lease, having taken it if it was free."""
-    until = carrier.outbox.store.clock() + timedelta(seconds=settings.lease_seconds)
-    is_free = False
-
-    def plan(snapshot: Snapshot) -> Change:
-        nonlocal is_free
-        is_free = _is_free(carrier, snapshot, holder)
-        if not is_free:
-            return Change()
-        return Change("Lease", {layout.LEASE: layout.lease_bytes(holder, until)})
-
-    carrier.swap(plan)
-    return is_free
-
-
-def _is_free(carrier: Carrier, snapshot: Snapshot, holder: str) -> bool:
-    if layout.LEASE not in snapshot.files:
-        return True
-    found = carrier.understood(layout.read_lease, snapshot, layout.LEASE)
-    return found is not None and (found[0] == holder or found[1] <= carrier.outbox.store.clock())
-
-
-def _holds_lease(carrier: Carrier, snapshot: Snapshot, holder: str) -> bool:
-    if layout.LEASE not in snapshot.files:
-        return False
-    found = carrier.understood(layout.read_lease, snapshot, layout.LEASE)
-    return found is not None and found[0] == holder
+def _as_it_is(data: bytes, /, *, path: str) -> bytes:  # noqa: ARG001
+    return data
 
 
 def _n_rows(data: bytes) -> int:

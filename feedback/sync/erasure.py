@@ -34,7 +34,8 @@ class Receipt:
         number: Random.
         requested: When it was asked for.
         finished: When the remote was read again without a row; None while that is pending.
-        due: When it will be, at the latest; None once finished.
+        due: When it will be, at the latest; None once finished, and where the remote that has
+            rows of this store is not attached, so that nobody can say when.
         remote: The remote's name.
         rows_local: Ratings removed from the store.
         rows_remote: Ratings removed from the remote.
@@ -42,7 +43,8 @@ class Receipt:
         revisions: Old commits that no longer answer.
         blobs: Old contents that were deleted for good.
         refs: Branches, tags and pull request refs that were removed.
-        unreadable_shards: Damaged or foreign files of the remote, left alone and not searched.
+        unreadable_shards: Damaged or foreign parquet files of the remote, left alone and not
+            searched.
     """
 
     number: str
@@ -70,6 +72,11 @@ class Receipt:
             return (
                 f"{text}. {self.remote[:1].upper()}{self.remote[1:]} is cleared by "
                 f"{self.due:%Y-%m-%d %H:%M} UTC."
+            )
+        if self.finished is None:
+            return (
+                f"{text}. {self.remote[:1].upper()}{self.remote[1:]} has its copy still, which is "
+                "cleared as soon as this store is carried there again."
             )
         if self.shards or self.revisions or self.rows_remote:
             text += (
@@ -108,7 +115,7 @@ def request(carrier: Carrier, rater_ids: Sequence[str]) -> Receipt:
         rater_ids: Whose rows go.
 
     Returns:
-        A receipt; done already if the remote keeps nothing.
+        A receipt; done already if this store was never carried anywhere.
 
     Raises:
         BusyStoreError: The rows are gone, but another process kept their traces; erase again.
@@ -120,9 +127,12 @@ def request(carrier: Carrier, rater_ids: Sequence[str]) -> Receipt:
     receipt = Receipt(number, now, None, now + DUE, carrier.remote.name, rows)
     if not carrier.remote.keeps:
         # A remote that is attached later still gets the tombstones.
-        receipt = replace(receipt, finished=now, due=None)
+        linked = outbox.linked()
+        receipt = replace(
+            receipt, due=None, remote=linked or receipt.remote, finished=None if linked else now
+        )
     _put(carrier, receipt)
-    outbox.store.database.scrub()
+    outbox.store.scrub()
     return receipt
 
 
@@ -162,7 +172,8 @@ class _Search:
         self.found = {}
         add: dict[str, bytes] = {}
         delete: list[str] = []
-        for path in layout.shards_in(snapshot.files):
+        # All files that may hold rows, not only those where this program puts them.
+        for path in layout.parquets_in(snapshot.files):
             if self._clean.get(path) == snapshot.files[path]:
                 continue
             graves = Graves(self.tombstones)
@@ -203,9 +214,9 @@ def _clear_once(
         found.update(search.found)
         return change
 
-    newest = carrier.swap(plan)
+    carrier.swap(plan)
     _note(carrier, requests, found)
-    purge = carrier.remote.purge(newest)
+    purge = carrier.purge()
     search.plan(carrier.look())
     if search.found:
         raise StaleSnapshotError(
@@ -255,10 +266,12 @@ def _finish(
                     revisions=purge.revisions,
                     blobs=purge.blobs,
                     refs=purge.refs,
-                    unreadable_shards=len(layout.shards_in(carrier.foreign)),
+                    unreadable_shards=len(layout.parquets_in(carrier.foreign)),
                 ),
             )
-    carrier.outbox.mark_done(search.tombstones)
+    # What was asked for meanwhile has its own receipt, and is done with that.
+    mine = {tombstone for asked in requests.values() for tombstone in asked}
+    carrier.outbox.mark_done([t for t in search.tombstones if t.kind == "rating" or t in mine])
 
 
 def receipt_of(carrier: Carrier, number: str) -> Receipt | None:

@@ -47,8 +47,11 @@ class Health:
         elif self.outbox_rows:
             parts = [
                 f"{self.outbox_rows} ratings wait to be copied to {self.remote}, the oldest for "
-                f"{self.sync_lag_seconds:.0f} s; {self.in_remote_rows} are there"
+                f"{self.sync_lag_seconds:.0f} s; {self.in_remote_rows} "
+                f"{'were there when last seen' if self.last_error else 'are there'}"
             ]
+        elif self.last_error:
+            parts = [f"All {self.in_remote_rows} ratings were in {self.remote} when last seen"]
         else:
             parts = [f"All {self.in_remote_rows} ratings are in {self.remote}"]
         if self.pending_erasures and self.keeps:

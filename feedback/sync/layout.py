@@ -1,7 +1,8 @@
 """Where things lie in a remote and how its small files read; knows no store, network or row.
 
 README.md                                   dataset card
-data/ratings/ym=2026-11/<store>-<ulid>.parquet    a shard: rows of one month
+data/ratings/ym=2026-11/<store>-<ulid>.parquet    a shard: rows of one month; anywhere below
+                                            data/ratings it counts, and is left in its folder
 tombstones/<store>-<ulid>.json              what must stay away, as digests
 compactions/<ulid>.json                     which shards a compaction took up
 lease.json                                  who compacts, and until when
@@ -25,9 +26,18 @@ LEASE = "lease.json"
 _VERSION = 1
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID = re.compile(rf"[{_ALPHABET}]{{26}}")
-_SHARD = re.compile(r"data/ratings/ym=\d{4}-\d{2}/[^/]+\.parquet")
+_SHARDS = "data/ratings/"
+_DAMAGED = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    OSError,
+)
+"""What a document of another form makes of the reading of it."""
 Content = TypeVar("Content")
-_MONTH = re.compile(r"ym=(\d{4}-\d{2})/")
 
 
 def new_ulid(now: datetime) -> str:
@@ -51,7 +61,12 @@ def made_at(path: str) -> datetime | None:
 
 def shard_path(instance: str, month: str, now: datetime) -> str:
     """Return a new path for rows of a month, such as "2026-11"."""
-    return f"data/ratings/ym={month}/{instance}-{new_ulid(now)}.parquet"
+    return path_in(f"{_SHARDS}ym={month}", instance, now)
+
+
+def path_in(folder: str, instance: str, now: datetime) -> str:
+    """Return a new path for a shard in a folder."""
+    return f"{folder}/{instance}-{new_ulid(now)}.parquet"
 
 
 def tombstones_path(instance: str, now: datetime) -> str:
@@ -66,7 +81,13 @@ def compaction_path(now: datetime) -> str:
 
 def shards_in(paths: Iterable[str]) -> list[str]:
     """Return the paths of shards, the oldest first."""
-    return sorted((p for p in paths if _SHARD.fullmatch(p)), key=lambda p: (p[-34:], p))
+    return [path for path in parquets_in(paths) if path.startswith(_SHARDS)]
+
+
+def parquets_in(paths: Iterable[str]) -> list[str]:
+    """Return the paths of all parquet files, which may hold rows, the oldest first."""
+    found = (path for path in paths if path.endswith(".parquet"))
+    return sorted(found, key=lambda p: (p[-34:], p))
 
 
 def tombstone_files_in(paths: Iterable[str]) -> list[str]:
@@ -79,15 +100,14 @@ def compactions_in(paths: Iterable[str]) -> list[str]:
     return _jsons(paths, "compactions/")
 
 
-def month_of(path: str) -> str:
-    """Return the month of a shard, such as "2026-11"."""
-    found = _MONTH.search(path)
-    return found[1] if found else ""
+def folder_of(path: str) -> str:
+    """Return the folder of a shard, which says its month."""
+    return path.rpartition("/")[0]
 
 
 def tombstones_bytes(tombstones: Sequence[Tombstone]) -> bytes:
     """Return a file of tombstones."""
-    return _document(tombstones=[asdict(tombstone) for tombstone in tombstones])
+    return _document(upload=_unique(), tombstones=[asdict(tombstone) for tombstone in tombstones])
 
 
 def read_tombstones(data: bytes, *, path: str) -> list[Tombstone]:
@@ -108,7 +128,7 @@ def read_tombstones(data: bytes, *, path: str) -> list[Tombstone]:
 
 def compaction_bytes(sources: Sequence[str], outputs: Mapping[str, int]) -> bytes:
     """Return the list of a compaction: shards taken up, and rows of each shard made."""
-    return _document(sources=list(sources), outputs=dict(outputs))
+    return _document(upload=_unique(), sources=list(sources), outputs=dict(outputs))
 
 
 def read_compaction(data: bytes, *, path: str) -> tuple[list[str], dict[str, int]]:
@@ -153,12 +173,18 @@ def _jsons(paths: Iterable[str], folder: str) -> list[str]:
     return sorted(found, key=lambda p: (p[-31:], p))
 
 
+def _unique() -> str:
+    """Return what makes a document's bytes new: a large one is stored as a shard is."""
+    return secrets.token_hex(16)
+
+
 def _document(**fields: Any) -> bytes:
     return json.dumps({"schema_version": _VERSION, **fields}, indent=1).encode()
 
 
 def _is_tombstone(tombstone: Tombstone) -> bool:
-    is_digest = re.fullmatch(r"[0-9a-f]{64}", str(tombstone.digest)) is not None
+    digest: object = tombstone.digest
+    is_digest = isinstance(digest, str) and re.fullmatch(r"[0-9a-f]{64}", digest) is not None
     return tombstone.kind in ("rater", "rating") and is_digest and _is_time(tombstone.requested)
 
 
@@ -177,7 +203,7 @@ def _parsed(data: bytes, path: str, of: Callable[[Mapping[str, Any]], Content]) 
     """Return what `of` reads from a document, or say that it is not ours."""
     try:
         return of(_known(json.loads(data)))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+    except _DAMAGED as error:
         raise ForeignShardError(
             f"{path} must be a file this program wrote, got another or a damaged one. It was left "
             "as it is; update the program, or take the file away by hand.",

@@ -66,24 +66,20 @@ class Sync:
         uniform = uniform or secrets.SystemRandom().random
         self._stopping = threading.Event()
         self._woken = threading.Event()
-        self._carrier = Carrier(
-            Outbox(store),
-            remote,
-            max_tries=self.settings.max_tries,
-            pause=sleep,
-            uniform=uniform,
-        )
+        self._uniform = uniform
+        self._carrier = self._new_carrier(Outbox(store))
         self._holder = f"{store.instance_id}-{secrets.token_hex(4)}"
         # One thread at a time uses the remote; the other lock is never held for long.
         self._round = threading.Lock()
         self._rhythm = Rhythm(self.settings, uniform)
         self._counts = Counts(0, 0, None, 0, 0, 0)
-        self._is_restored = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Start the background thread; its first round brings back what this disk lacks."""
-        if self._remote.keeps and self._thread is None:
+        if not self._remote.keeps:
+            self.tick()
+        elif self._thread is None:
             self._thread = threading.Thread(target=self._run, name="feedback-sync", daemon=True)
             self._thread.start()
 
@@ -99,14 +95,16 @@ class Sync:
         deadline = self._monotonic() + flush_seconds
         self._stopping.set()
         self._woken.set()
-        if self._remote.keeps and self._round.acquire(timeout=max(flush_seconds, 0)):
+        if self._remote.keeps:
+            is_free = self._round.acquire(timeout=max(flush_seconds, 0) / 2)
             try:
                 with within(max(deadline - self._monotonic(), 0.1)):
-                    self._persist(self._carry, deadline)
+                    self._persist(lambda: self._leave(is_free=is_free), deadline)
             except FeedbackError as error:
                 self._failed(error)
             finally:
-                self._round.release()
+                if is_free:
+                    self._round.release()
         return self.health()
 
     def wake(self) -> None:
@@ -117,16 +115,19 @@ class Sync:
     def tick(self) -> Health:
         """Do one round now, in this thread; what fails is in the result's `last_error`.
 
-        A round learns what others erased, brings back what this disk lacks (the first time),
-        finishes erasures, carries what is new, and compacts if that is due.
+        A round learns what others erased, carries what is new, brings back what this disk lacks
+        (the first time), finishes erasures, and compacts if that is due. Without a remote it only
+        scrubs what an erasure left.
         """
-        if self._remote.keeps:
-            with self._round:
-                try:
+        with self._round:
+            try:
+                if self._remote.keeps:
                     self._carry()
                     self._compact_if_due()
-                except FeedbackError as error:
-                    self._failed(error)
+                else:
+                    self._store.scrub()
+            except FeedbackError as error:
+                self._failed(error)
         return self.health()
 
     def flush(self, *, seconds: float = 60.0) -> Health:
@@ -152,10 +153,13 @@ class Sync:
             RemoteError: It does not answer or refused.
         """
         with self._round:
-            if self._remote.keeps:
-                self._carrier.look()
-                return self._carrier.restore()
-            return 0
+            if not self._remote.keeps:
+                return 0
+            self._carrier.look()
+            self._carrier.reconcile()
+            n_new = self._carrier.restore()
+            self._store.scrub()
+            return n_new
 
     def compact(self) -> Compaction | None:
         """Merge small files of the remote; None if there is nothing to do, or another does it.
@@ -167,6 +171,7 @@ class Sync:
             return None
         with self._round:
             self._carrier.look()
+            self._store.scrub()
             return compaction.compact(self._carrier, self.settings.compaction, holder=self._holder)
 
     def erase(self, rater_ids: Sequence[str]) -> Receipt:
@@ -185,6 +190,7 @@ class Sync:
                 try:
                     self._carrier.look()
                     erasure.clear_remote(self._carrier)
+                    self._store.scrub()
                     self._succeeded()
                 except FeedbackError as error:
                     self._failed(error)
@@ -246,20 +252,76 @@ class Sync:
     def _is_dirty(self) -> bool:
         try:
             counts = self._carrier.outbox.counts()
+            if self._carrier.outbox.is_purge_due():
+                return True
         except FeedbackError as error:
             self._failed(error)
             return False
         return counts.new > counts.unreadable or counts.erasures + counts.undone > 0
 
+    def _new_carrier(self, outbox: Outbox) -> Carrier:
+        return Carrier(
+            outbox,
+            self._remote,
+            max_tries=self.settings.max_tries,
+            pause=self._sleep,
+            uniform=self._uniform,
+            # Half of what tombstones are kept for: some are older than the file they are in.
+            trust=timedelta(seconds=self.settings.compaction.keep_seconds / 2),
+        )
+
     def _carry(self) -> None:
         """Do everything that a restart must not lose, in the order of its importance."""
-        self._carrier.look()
-        if not self._is_restored:
-            self._carrier.restore()
-            self._is_restored = True
-        erasure.clear_remote(self._carrier)
-        self._carrier.push(max_rows=self.settings.max_shard_rows)
+        carrier = self._carrier
+        carrier.look()
+        self._each(
+            # First what exists nowhere else, before anything that may take long or be refused.
+            lambda: self._push(carrier),
+            lambda: self._push(carrier) if carrier.reconcile() else None,
+            lambda: carrier.restore() if carrier.restored is None else None,
+            lambda: erasure.clear_remote(carrier),
+            lambda: carrier.steady(carrier.purge) if carrier.outbox.is_purge_due() else None,
+            self._store.scrub,
+        )
         self._succeeded()
+
+    def _leave(self, *, is_free: bool) -> None:
+        """Do what a restart must not lose and can be done in little time.
+
+        Args:
+            is_free: Whether no other thread is in a round; one that is hangs, or brings rows back.
+        """
+        # With a view of its own where it must, as another process would have.
+        carrier = self._carrier if is_free else self._new_carrier(self._carrier.outbox)
+        carrier.look()
+        self._push(carrier)
+        if is_free:
+            erasure.clear_remote(carrier)
+        self._succeeded()
+
+    def _push(self, carrier: Carrier) -> None:
+        """Carry what waits."""
+        if carrier.outbox.is_relinked():
+            # The remote may have rows that wait here.
+            carrier.restore()
+        carrier.push(max_rows=self.settings.max_shard_rows)
+
+    @staticmethod
+    def _each(*steps: Callable[[], object]) -> None:
+        """Do every step, whatever becomes of those before, then raise the first failure.
+
+        A remote that does not answer now answers no other step either.
+        """
+        failures: list[FeedbackError] = []
+        for step in steps:
+            try:
+                step()
+            except PASSING:
+                raise
+            except FeedbackError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _compact_if_due(self) -> None:
         if compaction.is_due(self._carrier, self._carrier.newest(), self.settings.compaction):

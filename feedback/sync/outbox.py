@@ -1,30 +1,25 @@
 """The store's side of carrying: which rows wait, which shard they go in, what the remote has.
 
 Knows the store's tables, no network. A row is `new` until its shard was seen in the remote.
-Long work is cut in pieces, between which other threads write.
 """
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
 
 from feedback.schema import Rating
-from feedback.store.log import RatingStore
-from feedback.store.tables import bury, insert_rows, parse_body
-from feedback.store.tombstones import Graves, Tombstone, to_ms
+from feedback.store.tables import insert_rows, parse_body, tombstones_of
+from feedback.store.tombstones import Graves, to_ms
+from feedback.sync import memory
 from feedback.sync.layout import shard_path
+from feedback.sync.memory import UNREADABLE, Memory, forget_gone, pieces
 
-UNREADABLE = "unreadable"
-"""In place of a shard's path: the row breaks a rule and is carried nowhere."""
 _NEVER = 1 << 48
-_PIECE = 1000
-_MANY = 10_000
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -48,29 +43,8 @@ class Counts:
     unreadable: int
 
 
-class Outbox:
-    """What a store remembers of its remote."""
-
-    def __init__(self, store: RatingStore) -> None:
-        """Remember the store."""
-        self.store = store
-        self.instance = store.instance_id
-        self._database = store.database
-
-    def link(self, remote: str) -> None:
-        """Remember that this remote was reached; rows that another one has are new to it."""
-        if self.store.is_remote_known(remote):
-            return
-        with self._database.transaction() as connection:
-            for statement in (
-                "UPDATE event SET state = 'new', shard = NULL WHERE state <> 'new'",
-                "UPDATE event SET shard = NULL WHERE shard IS NOT NULL",
-                "DELETE FROM shard",
-                "DELETE FROM seen",
-                "UPDATE tombstone SET carried = NULL, done = NULL",
-            ):
-                connection.execute(statement)
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('remote', ?)", (remote,))
+class Outbox(Memory):
+    """The rows of a store, seen from the way to its remote."""
 
     def counts(self) -> Counts:
         """Return how many rows and requests wait."""
@@ -97,19 +71,29 @@ class Outbox:
             rows = connection.execute("SELECT path FROM shard ORDER BY made, path").fetchall()
         return [path for (path,) in rows]
 
-    def cut(self, *, max_rows: int) -> str | None:
+    def last_row(self) -> int:
+        """Return a number that no row kept so far exceeds."""
+        with self._database.reading() as connection:
+            return int(connection.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0])
+
+    def cut(self, *, max_rows: int, last: int) -> str | None:
         """Record a new shard of the oldest new rows, of one month, and return its path.
 
         In one step: another process may send the shard as soon as it is recorded, and what is
         recorded later would be taken for sent.
+
+        Args:
+            max_rows: Most rows of the shard.
+            last: From `last_row`: rows that came later wait for the next round.
 
         Returns:
             None if no row waits for a shard.
         """
         with self._database.transaction() as connection:
             oldest = connection.execute(
-                "SELECT created FROM event WHERE state = 'new' AND shard IS NULL"
-                " ORDER BY created LIMIT 1"
+                "SELECT created FROM event WHERE state = 'new' AND shard IS NULL AND seq <= ?"
+                " ORDER BY created LIMIT 1",
+                (last,),
             ).fetchone()
             if oldest is None:
                 return None
@@ -117,12 +101,13 @@ class Outbox:
             first = datetime.fromtimestamp(oldest[0] / 1000, UTC)
             next_month = (first.replace(day=1) + timedelta(days=32)).replace(day=1)
             midnight = next_month.replace(hour=0, minute=0, second=0, microsecond=0)
-            path = shard_path(self.instance, f"{first:%Y-%m}", now)
+            path = shard_path(self.instance, f"{first.year:04}-{first.month:02}", now)
             connection.execute("INSERT INTO shard VALUES (?, ?, ?)", (path, to_ms(now), oldest[0]))
             connection.execute(
                 "UPDATE event SET shard = ? WHERE seq IN (SELECT seq FROM event"
-                " WHERE state = 'new' AND shard IS NULL AND created < ? ORDER BY created LIMIT ?)",
-                (path, to_ms(midnight), max_rows),
+                " WHERE state = 'new' AND shard IS NULL AND created < ? AND seq <= ?"
+                " ORDER BY created LIMIT ?)",
+                (path, to_ms(midnight), last, max_rows),
             )
         return path
 
@@ -136,7 +121,7 @@ class Outbox:
                 rows.append(parsed)
             else:
                 unreadable.append(seq)
-        for piece in _cut(unreadable, _PIECE):
+        for piece in pieces(unreadable):
             with self._database.transaction() as connection:
                 connection.execute(
                     "UPDATE event SET shard = ? WHERE seq IN (SELECT value FROM json_each(?))",
@@ -152,11 +137,11 @@ class Outbox:
             digest: Its digest there, None if its rows came to lie in another shard.
         """
         while True:
-            with self._database.transaction() as connection:
+            with self._writing() as connection:
                 n_found = connection.execute(
                     "UPDATE event SET state = 'in_remote', shard = NULL WHERE seq IN"
                     " (SELECT seq FROM event WHERE shard = ? LIMIT ?)",
-                    (path, _PIECE),
+                    (path, memory.PIECE),
                 ).rowcount
                 if n_found == 0:
                     connection.execute("DELETE FROM shard WHERE path = ?", (path,))
@@ -174,15 +159,12 @@ class Outbox:
 
     def forget_gone(self, files: Mapping[str, str]) -> None:
         """Drop what is remembered of files that a snapshot does not have any more."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "DELETE FROM seen WHERE path NOT IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(files)),),
-            )
+        with self._writing() as connection:
+            forget_gone(connection, files)
 
     def see(self, path: str, digest: str) -> None:
         """Remember that a file of the remote was read."""
-        with self._database.transaction() as connection:
+        with self._writing() as connection:
             _see(connection, path, digest)
 
     def take_in(self, rows: Sequence[Rating], path: str, digest: str) -> int:
@@ -190,170 +172,51 @@ class Outbox:
 
         Buried ones are passed over.
         """
-        graves = Graves(self.tombstones())
-        wanted = [r for r in rows if not graves.has_row(r.rater_id, r.rating_id, r.created_at)]
         n_new = 0
-        for piece in _cut(wanted, _PIECE):
-            with self._database.transaction() as connection:
-                n_new += insert_rows(connection, piece, state="in_remote")
+        for piece in pieces(rows):
+            with self._writing() as connection:
+                # In the same transaction: an erasure by another thread must not slip in between.
+                graves = Graves(tombstones_of(connection, piece))
+                wanted = [
+                    r for r in piece if not graves.has_row(r.rater_id, r.rating_id, r.created_at)
+                ]
+                n_new += insert_rows(connection, wanted, state="in_remote")
                 connection.execute(
                     "UPDATE event SET state = 'in_remote', shard = NULL WHERE state = 'new'"
                     " AND rating_id IN (SELECT value FROM json_each(?))",
-                    (json.dumps([row.rating_id for row in piece]),),
+                    (json.dumps([row.rating_id for row in wanted]),),
                 )
         self.see(path, digest)
         return n_new
 
-    # --- Tombstones ----------------------------------------------------------------------------
-
-    def tombstones(self, condition: str = "1") -> list[Tombstone]:
-        """Return the tombstones that satisfy a condition of this module's own."""
+    def gone(self, files: Mapping[str, str]) -> list[str]:
+        """Return the paths that were read or sent and that a snapshot does not have any more."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                f"SELECT kind, digest, requested FROM tombstone WHERE {condition}"  # noqa: S608
-            ).fetchall()
-        return [Tombstone(*row) for row in rows]
+            seen = connection.execute("SELECT path FROM seen").fetchall()
+        return [path for (path,) in seen if path not in files]
 
-    def uncarried(self) -> list[Tombstone]:
-        """Return the tombstones that no file of the remote holds."""
-        return self.tombstones("carried IS NULL")
+    def give_back(self, there: AbstractSet[str]) -> int:
+        """Make those rows new again that are not there any more, and return how many.
 
-    def mark_carried(self, tombstones: Sequence[Tombstone]) -> None:
-        """Remember that these are in a file of the remote."""
-        self._mark("carried", tombstones)
-
-    def mark_done(self, tombstones: Sequence[Tombstone]) -> None:
-        """Remember that the remote holds no row these forbid, nor did in any state it serves."""
-        self._mark("done", tombstones)
-
-    def learn(self, tombstones: Sequence[Tombstone]) -> int:
-        """Bury what another replica was asked to forget, and return how many rows went.
-
-        The tombstones are kept before the rows go, and the rows before their traces: after a
-        crash at any point the next call goes on.
+        Args:
+            there: Ids of all ratings in the remote.
         """
-        with self._database.transaction() as connection:
-            known = _known(connection)
-            # Unless a removal was cut short, what is known has done its work here.
-            is_whole = "unscrubbed" not in _meta(connection)
-            fresh = [t for t in tombstones if known.get((t.kind, t.digest), -1) < t.requested]
-            wanted = fresh if is_whole else tombstones
-            if not wanted:
-                return 0
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('unscrubbed', '1')")
-            bury(connection, fresh, carried=to_ms(self.store.clock()))
-        graves = Graves(wanted)
-        n_removed = 0
-        dead = (
+        lost = (
             seq
-            for seq, rater_id, rating_id, created in self._walk(
-                "event WHERE 1", "rater_id, rating_id, created"
-            )
-            if graves.has_row(rater_id, rating_id, datetime.fromtimestamp(created / 1000, UTC))
+            for seq, rating_id in self._walk("event WHERE state = 'in_remote'", "rating_id")
+            if rating_id not in there
         )
-        for piece in _cut(dead, _PIECE):
-            with self._database.transaction() as connection:
-                n_removed += connection.execute(
-                    "DELETE FROM event WHERE seq IN (SELECT value FROM json_each(?))",
+        n_lost = 0
+        for piece in pieces(lost):
+            with self._writing() as connection:
+                n_lost += connection.execute(
+                    "UPDATE event SET state = 'new' WHERE seq IN (SELECT value FROM json_each(?))",
                     (json.dumps(piece),),
                 ).rowcount
-        self.scrub(is_needed=n_removed > 0 or not is_whole)
-        return n_removed
-
-    def scrub(self, *, is_needed: bool = True) -> None:
-        """Remove the traces of rows that were erased, if that was asked for and is not done.
-
-        Raises:
-            BusyStoreError: Another process reads; the next call tries again.
-        """
-        with self._database.reading() as connection:
-            is_due = "unscrubbed" in _meta(connection)
-        if is_due:
-            if is_needed:
-                self._database.scrub()
-            with self._database.transaction() as connection:
-                connection.execute("DELETE FROM meta WHERE key = 'unscrubbed'")
-
-    def forget_tombstones(self, before: datetime) -> None:
-        """Drop tombstones that did their work before a time."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "DELETE FROM tombstone WHERE done IS NOT NULL AND requested < ?", (to_ms(before),)
-            )
-
-    # --- Receipts ------------------------------------------------------------------------------
-
-    def put_receipt(self, number: str, body: str) -> None:
-        """Keep the newest state of a receipt."""
-        with self._database.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO receipt VALUES (?, ?)", (number, body))
-
-    def receipt(self, number: str) -> str | None:
-        """Return the newest state of a receipt, None if this store gave none of that number."""
-        with self._database.reading() as connection:
-            row = connection.execute(
-                "SELECT body FROM receipt WHERE number = ?", (number,)
-            ).fetchone()
-        return None if row is None else str(row[0])
-
-    def requests(self) -> dict[str, list[Tombstone]]:
-        """Return the erasures the remote has not finished, by receipt; "" for those without."""
-        found: dict[str, list[Tombstone]] = {}
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT coalesce(receipt, ''), kind, digest, requested FROM tombstone"
-                " WHERE done IS NULL AND kind = 'rater' ORDER BY requested"
-            ).fetchall()
-        for number, *tombstone in rows:
-            found.setdefault(number, []).append(Tombstone(*tombstone))
-        return found
-
-    def _mark(self, column: str, tombstones: Sequence[Tombstone]) -> None:
-        now = to_ms(self.store.clock())
-        with self._database.transaction() as connection:
-            # With the time: a later request for the same rater is another one.
-            connection.executemany(
-                f"UPDATE tombstone SET {column} = ?"  # noqa: S608
-                " WHERE kind = ? AND digest = ? AND requested = ?",
-                [(now, t.kind, t.digest, t.requested) for t in tombstones],
-            )
-
-    def _walk(
-        self, source: str, columns: str = "rater_id, body", **values: object
-    ) -> Iterator[tuple[Any, ...]]:
-        """Yield `seq` and columns of rows in the order they were kept, without holding the lock."""
-        last = -1
-        statement = f"SELECT seq, {columns} FROM {source} AND seq > :last ORDER BY seq LIMIT :n"  # noqa: S608
-        while True:
-            with self._database.reading() as connection:
-                rows = connection.execute(statement, values | {"last": last, "n": _MANY}).fetchall()
-            yield from rows
-            if len(rows) < _MANY:
-                return
-            last = rows[-1][0]
-
-
-def _meta(connection: sqlite3.Connection) -> dict[str, str]:
-    return dict(connection.execute("SELECT key, value FROM meta").fetchall())
-
-
-def _known(connection: sqlite3.Connection) -> dict[tuple[str, str], int]:
-    """Return when each tombstone was asked for."""
-    rows = connection.execute("SELECT kind, digest, requested FROM tombstone").fetchall()
-    return {(kind, digest): requested for kind, digest, requested in rows}
+                # Whoever else gives rows back must know first which ones not to.
+                connection.execute("UPDATE tombstone SET carried = NULL")
+        return n_lost
 
 
 def _see(connection: sqlite3.Connection, path: str, digest: str) -> None:
     connection.execute("INSERT OR REPLACE INTO seen VALUES (?, ?)", (path, digest))
-
-
-def _cut(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield the items in lists of at most `size`."""
-    piece: list[Item] = []
-    for item in items:
-        piece.append(item)
-        if len(piece) == size:
-            yield piece
-            piece = []
-    if piece:
-        yield piece

@@ -1,7 +1,8 @@
 """Raters that may be killed at any moment: a process that forks one for each line it reads.
 
 Importing takes longer than a rater lives, so it is done once. A line names a replica, its folder
-and a seed; a rater prints the ids of each page after the store acknowledged it.
+and a seed; a rater prints the ids of each page after the store acknowledged it, and before and
+after it takes one back or erases who gave it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from pathlib import Path
 
 import numpy as np
 
-from feedback import Answer, Consent, Page, Rater, RatingStore, Shown, new_id, rows_of_page
+from feedback import (
+    Answer,
+    Consent,
+    Page,
+    Rater,
+    Rating,
+    RatingStore,
+    Shown,
+    new_id,
+    rows_of_page,
+)
 from feedback.columns import features
 from feedback.dataset.shard import read_shard, shard_bytes
 from feedback.remote.dataset_remote import DatasetRemote
@@ -25,6 +36,8 @@ from feedback.sync.rhythm import SyncSettings
 
 REPO = "anna/ratings"
 ANNA = "hf_anna"
+SHARE_UNDONE = 0.06
+SHARE_ERASED = 0.04
 SETTINGS = SyncSettings(
     floor_seconds=0.0,
     idle_seconds=0.05,
@@ -61,8 +74,13 @@ def sync_of(store: RatingStore, endpoint: str) -> Sync:
     return Sync(store, remote, settings=SETTINGS)
 
 
+def tell(word: str, name: str, rows: tuple[Rating, ...]) -> None:
+    """Say in one write, so that a kill cuts no line, what became of rows."""
+    os.write(1, f"{word} {name} {' '.join(row.rating_id for row in rows)}\n".encode())
+
+
 def rate(name: str, folder: str, seed: int, endpoint: str) -> None:
-    """Answer pages until killed."""
+    """Answer pages until killed; take some back, and erase some of those who answered."""
     generator = np.random.default_rng(seed)
     store = RatingStore(Path(folder) / "ratings.sqlite3")
     sync = sync_of(store, endpoint)
@@ -70,7 +88,16 @@ def rate(name: str, folder: str, seed: int, endpoint: str) -> None:
     while True:
         page, rows = page_and_rows()
         store.add_page(page, rows)
-        os.write(1, f"kept {name} {' '.join(row.rating_id for row in rows)}\n".encode())
+        tell("kept", name, rows)
+        choice = generator.random()
+        if choice < SHARE_UNDONE:
+            tell("asked", name, rows)
+            store.undo([row.rating_id for row in rows], rater_id=rows[0].rater_id)
+            tell("undone", name, rows)
+        elif choice < SHARE_UNDONE + SHARE_ERASED:
+            tell("asked", name, rows)
+            sync.erase_locally([rows[0].rater_id])
+            tell("erased", name, rows)
         sync.wake()
         time.sleep(0.02 * generator.random())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from feedback.errors import (
     RemoteBusyError,
@@ -79,11 +80,13 @@ class MemoryRemote:
             raise UncertainCommitError("uncertain")
         return self._snapshot()
 
-    def purge(self, snapshot: Snapshot) -> Purge:
+    def purge(self, snapshot: Snapshot, *, old: Any = (), remember: Any = None) -> Purge:
         self._begin("purge")
         if snapshot.revision != self.head:
             raise StaleSnapshotError("moved")
-        files, n_old = self.files, len(self.revisions) - 1
+        files, n_old = self.files, len({*self.revisions, *old} - {self.head})
+        if remember:
+            remember(self.revisions.keys() - {self.head} | set(old))
         old = {data for files_then in self.revisions.values() for data in files_then.values()}
         self.revisions = {}
         self._set(files, salt=f"{n_old}")

@@ -72,6 +72,13 @@ class Replica:
         return live_ratings(self.remote, self.remote.snapshot())[0]
 
 
+def erase(store: RatingStore, rater_id: str) -> int:
+    """Remove a rater's rows down to their bytes, and return how many those were."""
+    n_removed = store.remove_raters([rater_id])
+    store.scrub()
+    return n_removed
+
+
 def ids(rows: Any) -> list[str]:
     """Return the rating ids, sorted."""
     return sorted(row.rating_id for row in rows)

@@ -40,6 +40,15 @@ def test_a_release_is_named_kept_and_read_back(account):
     assert account.path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_link_to_the_account_is_followed_so_that_there_is_one_account(account, tmp_path):
+    link = tmp_path / "link.json"
+    link.symlink_to(account.path)
+    first = draw(ReleaseAccount(link, clock=lambda: NOON))
+    draw(ReleaseAccount(link, clock=lambda: NOON), after=first)
+    assert link.is_symlink()
+    assert account.spent() == 2
+
+
 def test_epsilon_of_all_releases_adds_up_exactly(account):
     for epsilon in ("0.1", "0.2", "1/3"):
         draw(account, epsilon, after=account.latest("m@1"))

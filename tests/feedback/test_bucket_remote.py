@@ -189,6 +189,14 @@ def test_public_renamed_and_foreign_buckets_are_refused(api, remote):
         BucketRemote(BUCKET, token=None, api=api).snapshot()
 
 
+def test_a_bucket_that_became_public_since_it_was_looked_at_gets_nothing(api, remote):
+    snapshot = remote.snapshot()
+    api.is_private[BUCKET] = False
+    with pytest.raises(RemoteRefusedError, match="must be private"):
+        remote.commit(snapshot, add={"a": b"abc"}, message="m")
+    assert api.buckets[BUCKET] == {}
+
+
 def test_a_client_without_buckets_is_named_with_the_way_out(monkeypatch):
     with pytest.raises(RemoteRefusedError, match="without create_bucket, list_bucket_tree"):
         BucketRemote(BUCKET, token=ANNA, api=SimpleNamespace(bucket_info=None)).snapshot()

@@ -1,5 +1,4 @@
 import json
-import os
 import subprocess
 import sys
 
@@ -9,9 +8,7 @@ import yaml
 from feedback.columns import COLUMNS, features
 from feedback.dataset.card import dataset_card
 from feedback.dataset.shard import merge_shards, shard_bytes
-from feedback.remote.dataset_remote import DatasetRemote
 
-ANNA = "hf_anna"
 LOAD = """
 import json, sys
 import datasets
@@ -46,46 +43,6 @@ def test_the_card_says_what_every_column_means_and_is_the_same_each_time():
     for word in ("anna/ratings", "private", "What is not stored", "forgotten", "tombstones"):
         assert word in card
     assert "{" not in card
-
-
-FROM_HUB = """
-import json, sys
-import datasets
-datasets.disable_progress_bars()
-found = []
-for revision in sys.argv[1:]:
-    rows = datasets.load_dataset("anna/ratings", revision=revision, split="train")
-    found.append([repr(rows.features), sorted(rows["rating_id"])])
-print(json.dumps(found))
-"""
-
-
-def test_datasets_loads_the_repository_from_the_hub_before_and_after_compaction(
-    hub, world, tmp_path, pytestconfig
-):
-    old = (pytestconfig.rootpath / "tests/golden/ratings-v1.parquet").read_bytes()
-    rows = [world.rating() for _ in range(3)]
-    shards = {"data/ratings/ym=2026-10/a.parquet": old}
-    shards["data/ratings/ym=2026-11/b.parquet"] = shard_bytes(rows)
-    merged = merge_shards(shards.items()).data
-    remote = DatasetRemote("anna/ratings", token=ANNA, endpoint=hub.endpoint)
-    card = dataset_card(name="anna/ratings").encode()
-    before = remote.commit(remote.snapshot(), add=shards | {"README.md": card}, message="m")
-    after = remote.commit(
-        before, add={"data/ratings/ym=2026-11/c.parquet": merged}, delete=[*shards], message="m"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", FROM_HUB, before.revision, after.revision],
-        env=os.environ | hub.environment(tmp_path, token=ANNA),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (schema, ids), compacted = json.loads(done.stdout)
-    assert schema == repr(features())
-    assert [schema, ids] == compacted
-    assert {row.rating_id for row in rows} < set(ids)
-    assert len(ids) == 6
 
 
 @pytest.fixture

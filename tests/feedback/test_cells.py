@@ -77,6 +77,52 @@ def test_no_private_id_and_no_time_of_day_is_left(world):
     assert {row.created_at.isoformat() for row in public} == {"2026-11-20T00:00:00+00:00"}
 
 
+def test_nothing_is_left_by_which_a_row_could_be_told_from_others(world):
+    private = [
+        replace(
+            row,
+            rater_epoch=7,
+            response_ms=100 * (number + 1),
+            propensity=0.00380952 + number / 1e6,
+            quality=31.4159,
+            app_version=f"0.{number}",
+            attributes="keep=smiling",
+        )
+        for number, row in enumerate(rows(world, K_RATERS))
+    ]
+    public = select(private, key=KEY).rows
+    left = {
+        (r.rater_epoch, r.response_ms, r.propensity, r.quality, r.app_version, r.attributes)
+        for r in public
+    }
+    assert left == {(1, 0, 0.0038, 31.0, "withheld", None)}
+    # The judgement itself stays as it was.
+    assert {(r.strength, r.response) for r in public} == {(r.strength, r.response) for r in private}
+
+
+def test_rows_of_programs_neither_fill_a_cell_nor_are_published(world):
+    people = rows(world, K_RATERS - 1)
+    made_up = rows(world, 5, client="api")
+    selection = select([*people, *made_up], key=KEY)
+    assert selection.rows == ()
+    assert (selection.n_from_programs, selection.n_without_consent) == (5, 0)
+    selection = select([*people, *rows(world, 1), *made_up], key=KEY)
+    assert len(selection.rows) == K_RATERS
+    assert {row.client for row in selection.rows} == {"web"}
+
+
+def test_a_consent_narrowed_for_another_model_counts(world):
+    agreed = rows(world, K_RATERS)
+    later = replace(
+        agreed[0],
+        rating_id=new_id(),
+        model_revision="next",
+        consent_scope="personal_only",
+        created_at=agreed[0].created_at.replace(year=2027),
+    )
+    assert select([*agreed, later], key=KEY).rows == ()
+
+
 def test_what_belongs_together_still_does_within_a_publication_only(world):
     private = rows(world, K_RATERS, per_rater=3)
     first, again, other = (select(private, key=key).rows for key in (KEY, KEY, bytes(32)))

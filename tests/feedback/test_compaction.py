@@ -10,6 +10,8 @@ from feedback.sync import compaction
 from feedback.sync.compaction import Compaction, CompactionSettings
 from feedback.sync.layout import (
     LEASE,
+    compaction_bytes,
+    compaction_path,
     compactions_in,
     lease_bytes,
     shards_in,
@@ -250,6 +252,80 @@ def test_a_purge_that_failed_is_done_by_the_next_compaction(make, world, remote,
     a.sync.tick()
     assert len(remote.revisions) == 1
     assert raw_ids(remote) == ids(rows[1:])
+
+
+def test_a_purge_that_failed_is_done_by_the_next_round_of_the_one_who_compacted(
+    make, world, remote
+):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    rows = a.answer(rater)
+    a.sync.tick()
+    a.store.undo([rows[0].rating_id], rater_id=rater.rater_id)
+    a.sync.tick()
+    # Not the one who was asked to forget, so that nothing but the purge is left to do.
+    b.sync.tick()
+    remote.faults = [("purge", "busy")]
+    with pytest.raises(RemoteBusyError):
+        b.sync.compact()
+    assert raw_ids(remote) == ids(rows[1:])
+    assert len(remote.revisions) > 1
+    b.store.close()
+    b.restart()
+    remote.faults = [("purge", "busy")]
+    assert b.sync.tick().last_error is not None
+    assert b.sync.tick().last_error is None
+    assert len(remote.revisions) == 1
+    remote.calls.clear()
+    b.sync.tick()
+    assert "purge" not in remote.calls
+
+
+def test_no_try_sends_the_bytes_of_an_earlier_one(make, remote, monkeypatch):
+    a = make()
+    answer_and_tick(a)
+    sent = []
+    commit = remote.commit
+
+    def watched(snapshot, *, add, **rest):
+        sent.extend(add.items())
+        return commit(snapshot, add=add, **rest)
+
+    monkeypatch.setattr(remote, "commit", watched)
+    remote.faults = [("commit", "pass"), ("commit", "stale"), ("commit", "stale")]
+    a.sync.compact()
+    shards = [data for path, data in sent if path.endswith(".parquet")]
+    assert len(shards) == len(set(shards)) == 3
+    assert len({path for path, _ in sent if path.endswith(".parquet")}) == 1
+    assert raw_ids(remote) == ids(a.answered)
+
+
+def test_a_list_or_lease_by_a_clock_that_runs_far_ahead_stops_no_compaction(make, remote, clock):
+    a = make()
+    answer_and_tick(a)
+    path = compaction_path(clock.now + timedelta(days=365))
+    lease = lease_bytes("another", clock.now + timedelta(days=365))
+    remote.put(**{path: compaction_bytes([], {}), LEASE: lease})
+    clock.now += timedelta(days=2)
+    assert a.sync.tick().last_error is None
+    assert len(shards_in(remote.files)) == 1
+    # What was made ahead of an hour counts: replicas' clocks differ.
+    answer_and_tick(a)
+    clock.now += timedelta(days=1)
+    remote.put(**{LEASE: lease_bytes("another", clock.now + timedelta(minutes=69))})
+    a.sync.tick()
+    assert len(shards_in(remote.files)) == 4
+
+
+def test_shards_elsewhere_are_compacted_in_their_folder(make, world, remote):
+    a = make()
+    answer_and_tick(a, 2)
+    old = [world.rating() for _ in range(3)]
+    remote.put(**{f"data/ratings/old/{n}.parquet": shard_bytes([old[n]]) for n in range(3)})
+    a.sync.compact()
+    folders = sorted(path.rpartition("/")[0] for path in shards_in(remote.files))
+    assert folders == ["data/ratings/old", "data/ratings/ym=2026-11"]
+    assert raw_ids(remote) == ids([*a.answered, *old])
 
 
 def test_small_files_are_merged_and_dropped_when_old(make, world, remote, clock):

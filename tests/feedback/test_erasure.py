@@ -1,6 +1,9 @@
 import contextlib
 import io
 import json
+import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import timedelta
 
@@ -8,12 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from feedback.dataset.shard import shard_bytes
+from feedback.errors import BusyStoreError
 from feedback.remote.base import NullRemote
 from feedback.store.tombstones import digest_of
+from feedback.sync import memory
 from feedback.sync.erasure import Receipt
 from feedback.sync.layout import LEASE, shards_in, tombstone_files_in
 from tests.feedback.memory_remote import MemoryRemote
-from tests.feedback.replicas import Clock, Replica, bytes_of, ids, raw_ids
+from tests.feedback.replicas import Clock, Replica, bytes_of, erase, ids, raw_ids
 
 
 @pytest.fixture
@@ -115,8 +120,8 @@ def test_rows_that_arrive_after_the_purge_are_removed_too(make, world, remote, m
     late = b.answer(rater)
     purge, path = remote.purge, "data/ratings/ym=2026-11/late.parquet"
 
-    def purge_and_arrive(snapshot):
-        done = purge(snapshot)
+    def purge_and_arrive(snapshot, **options):
+        done = purge(snapshot, **options)
         monkeypatch.undo()
         remote.put(**{path: shard_bytes(late)})
         return done
@@ -127,12 +132,170 @@ def test_rows_that_arrive_after_the_purge_are_removed_too(make, world, remote, m
     assert traces(remote, [a], rater, late) == set()
 
 
+def test_rows_elsewhere_in_the_remote_are_removed_too(make, world, remote):
+    a = make()
+    rater = world.rater()
+    gone = a.answer(rater)
+    kept = a.answer()
+    a.sync.tick()
+    for path in ("data/ratings/old.parquet", "backup/november/a.parquet"):
+        remote.put(**{path: shard_bytes([*gone, *kept])})
+    remote.put(**{"backup/photos.parquet": b"not ours"})
+    receipt = a.sync.erase([rater.rater_id])
+    assert (receipt.rows_remote, receipt.shards, receipt.unreadable_shards) == (15, 3, 1)
+    assert traces(remote, [a], rater, gone) == set()
+    assert remote.files["backup/photos.parquet"] == b"not ours"
+
+
+def test_rows_dated_ahead_of_this_clock_do_not_survive(make, world, remote, clock):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    late = world.rows(world.page(), rater, answered_at=clock.now + timedelta(minutes=4))
+    a.store.add_rows(late)
+    a.sync.tick()
+    b.sync.tick()
+    assert a.sync.erase([rater.rater_id]).rows_remote == 5
+    b.sync.tick()
+    assert traces(remote, [a, b], rater, late) == set()
+
+
+def test_an_erasure_asked_for_while_another_is_finished_gets_its_own_end(make, world, remote):
+    a = make()
+    first, second = world.rater(), world.rater()
+    a.answer(first)
+    rows = a.answer(second)
+    a.sync.tick()
+    later = []
+    ask = lambda: later.append(a.sync.erase_locally([second.rater_id]))  # noqa: E731
+    remote.faults = [("purge", ask)]
+    assert a.sync.erase([first.rater_id]).is_done
+    assert a.sync.tick().pending_erasures == 0
+    assert a.sync.receipt(later[0].number).is_done
+    assert traces(remote, [a], second, rows) == set()
+
+
+def test_who_asks_twice_gets_two_receipts_that_both_end(make, world, clock):
+    a = make()
+    rater = world.rater()
+    a.answer(rater)
+    a.sync.tick()
+    receipts = []
+    for _ in range(3):
+        receipts.append(a.sync.erase_locally([rater.rater_id]))
+        clock.now += timedelta(minutes=1)
+    a.sync.tick()
+    assert [a.sync.receipt(r.number).is_done for r in receipts] == [True] * 3
+    assert [a.sync.receipt(r.number).rows_remote for r in receipts] == [5] * 3
+    clock.now += timedelta(minutes=1)
+    again = a.sync.erase([rater.rater_id])
+    assert again.is_done
+    assert a.sync.receipt(receipts[0].number).finished < again.finished
+
+
+def test_a_receipt_does_not_end_while_the_remote_with_the_rows_is_not_attached(make, world, remote):
+    a = make()
+    rater = world.rater()
+    rows = a.answer(rater)
+    a.sync.tick()
+    a.store.close()
+    a.remote = NullRemote()
+    a.restart()
+    receipt = a.sync.erase([rater.rater_id])
+    assert (receipt.is_done, receipt.due, receipt.remote) == (False, None, remote.name)
+    assert "The private dataset anna/ratings has its copy still" in receipt.sentence()
+    assert Receipt.from_json(receipt.as_json()) == receipt
+    assert traces(remote, [a], rater, rows) == {"remote"}
+    a.store.close()
+    a.remote = remote
+    a.restart()
+    a.sync.tick()
+    assert a.sync.receipt(receipt.number).is_done
+    assert traces(remote, [a], rater, rows) == set()
+
+
+def test_contents_that_a_failed_commit_left_are_removed_with_the_rows(make, world, remote):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    a.answer()
+    a.sync.tick()
+    b.answer(rater)
+    # Sent and not committed: no file names it, and only this replica knows.
+    remote.faults = [("commit", "lost")]
+    b.sync.tick()
+    a.sync.erase([rater.rater_id])
+    remote.calls.clear()
+    remote.faults = [("purge", "busy")]
+    assert b.sync.tick().last_error is not None
+    b.restart()
+    assert b.sync.tick().last_error is None
+    assert remote.calls.count("purge") == 2
+    b.sync.tick()
+    assert remote.calls.count("purge") == 2
+
+
+def test_traces_another_process_holds_back_go_later_and_hold_back_nothing(make, world, remote):
+    a = make()
+    rater = world.rater()
+    gone = a.answer(rater)
+    a.sync.tick()
+    reader = sqlite3.connect(a.store.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM event").fetchone()
+    a.store.database._connection.execute("PRAGMA busy_timeout = 10")
+    with pytest.raises(BusyStoreError):
+        a.sync.erase([rater.rater_id])
+    kept = a.answer()
+    health = a.sync.tick()
+    assert (health.outbox_rows, health.pending_erasures) == (0, 0)
+    assert "must not be read by another process" in health.last_error
+    assert "a" in traces(remote, [a], rater, gone)
+    reader.close()
+    assert a.sync.tick().last_error is None
+    assert traces(remote, [a], rater, gone) == set()
+    assert raw_ids(remote) == ids(kept)
+
+
+ERASING = """
+import json, os, sys
+from feedback import RatingStore, parse_ratings
+store = RatingStore(sys.argv[1])
+store.add_rows(parse_ratings(map(json.loads, sys.stdin)))
+store.remove_raters([sys.argv[2]])
+os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("is_offline", [False, True])
+def test_a_process_that_dies_between_removing_and_scrubbing_is_finished_by_the_next(
+    make, world, remote, is_offline
+):
+    a = make(there=NullRemote() if is_offline else remote)
+    rater = world.rater()
+    rows = world.rows(world.page(), rater)
+    a.store.close()
+    # Written in the same life of the write-ahead log, as in a running app.
+    done = subprocess.run(
+        [sys.executable, "-c", ERASING, str(a.store.path), rater.rater_id],
+        check=False,
+        input="\n".join(row.as_json() for row in rows),
+        text=True,
+    )
+    assert done.returncode == 9
+    assert traces(remote, [a], rater, rows) == {"a"}
+    a.restart()
+    if is_offline:
+        a.sync.start()
+    else:
+        assert a.sync.tick().last_error is None
+    assert traces(remote, [a], rater, rows) == set()
+
+
 def test_an_erasure_without_a_receipt_reaches_the_remote_too(make, world, remote):
     a = make()
     rater = world.rater()
     rows = a.answer(rater)
     a.sync.tick()
-    a.store.erase_rater(rater.rater_id)
+    erase(a.store, rater.rater_id)
     assert a.sync.health().pending_erasures == 1
     assert a.sync.tick().pending_erasures == 0
     assert traces(remote, [a], rater, rows) == set()
@@ -227,6 +390,35 @@ def test_an_erasure_cut_short_anywhere_goes_on_in_the_next_round(
     assert a.sync.health().pending_erasures == 0
     assert traces(remote, [a], rater, gone) == set()
     assert raw_ids(remote) == ids(kept)
+
+
+def test_learning_of_an_erasure_that_was_cut_short_goes_on(make, world, remote, monkeypatch):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    gone = a.answer(rater)
+    a.answer()
+    a.sync.tick()
+    b.sync.tick()
+    a.sync.erase([rater.rater_id])
+    monkeypatch.setattr(memory, "PIECE", 2)
+    remove, removed = b.sync._carrier.outbox._remove, []
+
+    def remove_once(seqs):
+        if removed:
+            raise Crash
+        removed.append(remove(seqs))
+        return removed[-1]
+
+    monkeypatch.setattr(b.sync._carrier.outbox, "_remove", remove_once)
+    with pytest.raises(Crash):
+        b.sync.tick()
+    assert removed == [2]
+    # An erasure of another rater in between must not take the work for done.
+    b.restart()
+    b.sync.erase_locally([world.rater().rater_id])
+    assert len(list(b.store.ratings(rater.rater_id))) == 3
+    assert b.sync.tick().last_error is None
+    assert traces(remote, [a, b], rater, gone) == set()
 
 
 def receipts(replica):

@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 
 from feedback import (
+    Belief,
     Consent,
     FitSettings,
     InvalidRatingError,
+    Posterior,
     ReleaseAccount,
     ReleaseError,
     choose_model,
     fit_preferences,
+    judgements_of,
     new_id,
     prior_of,
     release_for,
     write_preferences,
 )
-from feedback.fit.preferences import digest_of
+from feedback.fit.basis import digest_of_rows
 from feedback.population import pooling as population_module
 from feedback.population.account import ACCOUNT_NAME
 from feedback.simulate.rows import SimulatedStudy, simulated_pages, study_raters
@@ -51,20 +54,22 @@ def account(tmp_path, world):
     return ReleaseAccount(tmp_path / ACCOUNT_NAME, clock=lambda: world.now)
 
 
-def fitted(world, ratings, links, *, release=None, spent=Fraction(0), **settings):
+def fitted(
+    world, ratings, links, *, release=None, spent=Fraction(0), model_version=MODEL, **settings
+):
     return fit_preferences(
         ratings,
         links,
         release=release,
         spent=spent,
         feedback_revision="f" * 40,
-        model_version=MODEL,
+        model_version=model_version,
         settings=FitSettings(**({"floor": 0.0} | settings)),
         generated_at=world.now,
     )
 
 
-def likes(world, strength, *, n=8, rater=None, scope="aggregate"):
+def likes(world, strength, *, n=8, rater=None, scope="aggregate", revision="simulated", **changes):
     """Rows of a rater who finds one strength just right, on different photos."""
     rater = rater or new_id()
     return [
@@ -77,7 +82,9 @@ def likes(world, strength, *, n=8, rater=None, scope="aggregate"):
             response_type="jar5",
             response=response,
             consent_scope=scope,
+            model_revision=revision,
             created_at=(world.now + timedelta(minutes=minute)).replace(microsecond=0),
+            **changes,
         )
         for minute, (shift, response) in enumerate(([(0.0, 2), (-0.2, 1), (0.2, 3)] * n)[:n])
     ]
@@ -109,12 +116,12 @@ def test_an_empty_store_has_nothing_to_fit():
         choose_model([], MODEL)
 
 
-def test_the_digest_of_rows_changes_with_any_row_and_not_with_their_order(crowd):
-    digest = digest_of(crowd)
+def test_the_digest_of_rows_rows_changes_with_any_row_and_not_with_their_order(crowd):
+    digest = digest_of_rows(crowd)
     assert digest.startswith("sha256:")
-    assert digest == digest_of(crowd[::-1])
-    assert digest != digest_of(crowd[1:])
-    assert digest != digest_of([replace(crowd[0], response_ms=86_000), *crowd[1:]])
+    assert digest == digest_of_rows(crowd[::-1])
+    assert digest != digest_of_rows(crowd[1:])
+    assert digest != digest_of_rows([replace(crowd[0], response_ms=86_000), *crowd[1:]])
 
 
 # --- The population --------------------------------------------------------------------------
@@ -139,9 +146,61 @@ def test_another_epsilon_than_the_kept_release_s_is_no_new_release(crowd, accoun
 
 def test_a_release_about_another_model_is_not_reused(crowd, account):
     release_for(crowd, account, model_version=MODEL)
-    other = release_for(crowd, account, model_version="embedded@2")
-    assert other.model_version == "embedded@2"
+    about_2 = [replace(row, model_revision="2") for row in crowd]
+    other = release_for([*crowd, *about_2], account, model_version="embedded@2")
+    assert (other.model_version, other.n_raters) == ("embedded@2", 24)
     assert account.spent() == 2
+
+
+def test_a_release_and_a_fit_are_about_one_model_and_leave_the_rows_of_others_out(
+    world, crowd, account
+):
+    few = likes(world, 0.4, n=9, revision="2")
+    rater = few[0].rater_id
+    both = [*crowd, *few, *likes(world, 0.9, n=9, rater=rater)]
+    assert release_for(both, account, model_version="embedded@2") is None
+    assert release_for(both, account, model_version=MODEL).n_raters == 25
+    found = [
+        fitted(world, rows, {"Ada": rater}, model_version="embedded@2") for rows in (few, both)
+    ]
+    assert found[0] == found[1]
+    assert found[0].subjects["Ada"].mean == pytest.approx(0.4, abs=0.05)
+    assert fitted(world, both, {"Ada": rater}).subjects["Ada"].mean == pytest.approx(0.9, abs=0.06)
+
+
+def test_a_consent_narrowed_for_one_model_is_narrowed_for_all(world, crowd, account):
+    me = crowd[0].rater_id
+    later = likes(world, 0.4, n=1, rater=me, scope="personal_only", revision="2")
+    later = [replace(later[0], created_at=world.now.replace(year=2027, microsecond=0))]
+    assert release_for([*crowd, *later], account, model_version=MODEL).n_raters == 23
+    assert fitted(world, crowd, {}).population.n_raters == 24
+    assert fitted(world, [*crowd, *later], {}).population.n_raters == 23
+
+
+def test_rows_of_programs_have_their_own_dial_and_make_no_release(world, crowd, account):
+    by_programs = [replace(row, client="api") for row in crowd]
+    assert release_for(by_programs, account, model_version=MODEL) is None
+    assert fitted(world, by_programs, {}).population.n_raters == 0
+    mine = likes(world, 0.4, n=9, client="api")
+    assert fitted(world, mine, {"Ada": mine[0].rater_id}).subjects["Ada"].source == "own"
+
+
+def test_the_release_is_what_a_linked_rater_starts_from(world, crowd, account):
+    release = release_for(crowd, account, model_version=MODEL)
+    rows = likes(world, 0.4, n=2)
+    links = {"Ada": rows[0].rater_id, "Bo": new_id()}
+    flat, known = (fitted(world, rows, links, release=r).subjects for r in (None, release))
+    prior = prior_of(release)
+    assert known["Ada"].mean == pytest.approx(
+        Posterior.replay(judgements_of(rows), prior=prior).mean, abs=1e-9
+    )
+    assert abs(known["Ada"].mean - flat["Ada"].mean) > 0.005
+    # Of whom nothing is known, everything comes from the release, by the quantile asked for.
+    assert known["Bo"].mean == pytest.approx(Belief(prior.density).mean)
+    for quantile in (0.5, 0.8, 0.95):
+        found = fitted(world, rows, links, release=release, quantile=quantile)
+        assert found.subjects["Bo"].strength == Belief(prior.density).quantile(quantile)
+        assert found.subjects["Bo"].strength == found.population.strength
 
 
 def test_too_few_raters_make_no_release_and_are_refused_a_new_one(crowd, account):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from feedback import DATABASE_NAME, RatingStore, StoreError, new_id
 from feedback.columns import COLUMNS
 from feedback.store.intake import MAX_LINE_BYTES, Person, take_lines
+from tests.feedback.replicas import erase
 
 LINE = {"strength": 0.6, "response": 2}
 
@@ -146,7 +147,7 @@ def test_an_undone_rating_is_not_acknowledged_again(world, store):
 
 def test_answers_from_before_an_erasure_are_refused_and_the_others_go_on(world, store):
     rater = new_id()
-    store.erase_rater(rater)
+    erase(store, rater)
     old = LINE | {"rater_id": rater, "created_at": "2020-01-01T00:00:00+00:00"}
     outcomes = take(world, store, old, LINE)
     assert "last erasure" in outcomes[0].problem

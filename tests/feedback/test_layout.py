@@ -1,3 +1,4 @@
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -42,13 +43,16 @@ def test_files_are_told_apart_and_ordered_by_time():
     shards = [layout.shard_path(s, "2026-11", t) for s, t in (("b", NOW), ("a", later))]
     tombstones = [layout.tombstones_path(s, t) for s, t in (("b", NOW), ("a", later))]
     lists = [layout.compaction_path(t) for t in (NOW, later)]
-    foreign = ["data/x.parquet", "data/ratings/x.parquet", "tombstones/x.txt", "README.md"]
+    foreign = ["data/x.parquet", "data/ratings/x.csv", "tombstones/x.txt", "README.md"]
     paths = sorted([*shards, *tombstones, *lists, *foreign])
     assert layout.shards_in(paths) == shards
+    assert set(layout.parquets_in(paths)) == {*shards, "data/x.parquet"}
+    elsewhere = ["data/ratings/x.parquet", "data/ratings/old/2/x.parquet"]
+    assert set(layout.shards_in(elsewhere)) == set(elsewhere)
     assert layout.tombstone_files_in(paths) == tombstones
     assert layout.compactions_in(paths) == lists
-    assert layout.month_of(shards[0]) == "2026-11"
-    assert layout.month_of("README.md") == ""
+    assert layout.folder_of(shards[0]) == "data/ratings/ym=2026-11"
+    assert layout.folder_of("README.md") == ""
 
 
 tombstones = st.builds(
@@ -62,6 +66,18 @@ tombstones = st.builds(
 @given(st.lists(tombstones))
 def test_tombstones_are_read_as_written(written):
     assert layout.read_tombstones(layout.tombstones_bytes(written), path="t") == written
+
+
+@pytest.mark.parametrize("until", ["1e999", "9" * 12, "9" * 18, "9" * 400, "NaN"])
+def test_a_lease_without_a_time_is_named(until):
+    data = f'{{"schema_version": 1, "holder": "x", "until": {until}}}'.encode()
+    with contextlib.suppress(ForeignShardError):
+        assert layout.read_lease(data)[1].year < 10_000
+
+
+def test_no_two_files_of_one_content_have_the_same_bytes():
+    assert layout.tombstones_bytes([]) != layout.tombstones_bytes([])
+    assert layout.compaction_bytes([], {}) != layout.compaction_bytes([], {})
 
 
 def test_lists_and_leases_are_read_as_written():
@@ -82,6 +98,9 @@ GOOD = b'{"kind": "rater", "digest": "%s", "requested": 1}' % (b"a" * 64)
         b"{}",
         b'{"schema_version": 2, "tombstones": []}',
         b'{"schema_version": 1}',
+        b"[" * 100_000,
+        b'{"schema_version": 1, "tombstones": [%s]}'
+        % GOOD.replace(b'"%s"' % (b"a" * 64), b"1" * 64),
         b'{"schema_version": 1, "tombstones": [{}]}',
         b'{"schema_version": 1, "tombstones": [%s]}' % GOOD.replace(b"rater", b"all"),
         b'{"schema_version": 1, "tombstones": [%s]}' % GOOD.replace(b"a" * 64, b"a"),

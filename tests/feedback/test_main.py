@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from datetime import timedelta
 
+import pyarrow.parquet as pq
 import pytest
 
 from feedback import DATABASE_NAME, RatingStore, new_id
@@ -53,6 +55,21 @@ def test_stats_counts_for_people_and_for_programs(folder, capsys):
         "outbox_rows": 15,
         "tombstones": 0,
     }
+
+
+def test_stats_say_what_raters_have_in_common_only_when_asked(simulated, capsys):
+    store, _ = simulated
+    plain, _ = run_json(capsys, "stats", "--store", store)
+    assert "population" not in plain
+    asked, _ = run_json(capsys, "stats", "--store", store, "--population")
+    found = asked.pop("population")["embedded@simulated"]
+    assert asked == plain
+    assert (found["n_raters"], found["weight"] <= 21) == (21, True)
+    assert 0.3 < found["mean"] < 0.8
+    assert main(["stats", "--store", str(store), "--population"]) == 0
+    text, talk = capsys.readouterr()
+    assert "embedded@simulated: 21 consenting raters prefer 0." in text
+    assert "publish none of them" in talk
 
 
 def test_validate_passes_a_healthy_store(folder, capsys):
@@ -120,6 +137,19 @@ def test_an_export_that_cannot_be_meant_is_refused(folder, capsys, monkeypatch, 
     assert (folder / DATABASE_NAME).read_bytes() == before
 
 
+def test_an_export_that_nobody_reads_to_its_end_ends_quietly(folder):
+    with RatingStore(folder / DATABASE_NAME) as store:
+        rows = list(store.ratings())
+        store.add_rows([replace(rows[0], rating_id=new_id()) for _ in range(500)])
+    command = [sys.executable, "-m", "feedback", "export", "--store", str(folder)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as program:
+        assert program.stdout.readline()
+        program.stdout.close()
+        talk = program.stderr.read()
+    assert (program.returncode, talk) == (0, b"")
+
+
 @pytest.mark.parametrize(("typed", "is_erased"), [("yes\n", True), ("y\n", False), ("", False)])
 def test_erase_asks_and_takes_only_yes(folder, capsys, monkeypatch, typed, is_erased):
     rater = first_rater(folder)
@@ -141,6 +171,7 @@ def test_erase_with_yes_does_not_ask(folder, capsys, monkeypatch):
     assert record["rows"] == record["receipt"]["rows_local"] == 10
     assert rater not in text
     assert "10 ratings of this rater were erased" in talk
+    assert "run `publish` again" in talk
     assert record["receipt"]["number"] in talk
     assert rater not in {row.rater_id for row in rows_in(folder)}
     assert rater.encode() not in (folder / DATABASE_NAME).read_bytes()
@@ -323,12 +354,11 @@ def test_simulating_is_repeatable_and_a_seed_is_not_stored_twice(tmp_path, capsy
         made, _ = run_json(capsys, "simulate", "--store", store, *options, *links)
         assert made == {"rows": 30, "raters": 2, "subjects": 3}
     first, second = map(rows_in, stores)
-    assert [row.rating_id for row in first] == [row.rating_id for row in second]
-    assert [row.response for row in first] == [row.response for row in second]
     # Two raters for three subjects: the first decides for two of them.
     table = (tmp_path / "store.csv").read_text()
     assert table == (tmp_path / "twin.csv").read_text()
     assert table.count(first[0].rater_id) == 2
+    assert [row.as_json() for row in first] == [row.as_json() for row in second]
     assert main(["simulate", "--store", str(stores[0]), *map(str, options)]) == 2
     assert "answered once" in capsys.readouterr().err
 
@@ -340,7 +370,76 @@ def test_links_to_raters_without_ratings_are_counted(simulated, tmp_path, capsys
         capsys, "fit", "--store", store, "--links", links, "--out", tmp_path / "p.json"
     )
     assert (result["subjects"], result["unknown_raters"]) == (4, 1)
-    assert "1 raters of" in talk
+    assert "1 rater of" in talk
+    assert "without a rating here" in talk
+
+
+def test_rows_that_do_not_count_are_counted(simulated, tmp_path, capsys):
+    store, links = simulated
+    with RatingStore(store / DATABASE_NAME) as log:
+        rows = list(log.ratings())
+        linked = next(iter(csv.DictReader(io.StringIO(links.read_text()))))["rater_id"]
+        mine = next(r for r in rows if r.rater_id == linked and r.response_type == "jar5")
+        other = replace(mine, rating_id=new_id(), response=(mine.response + 1) % 5)
+        by_program = replace(rows[0], rating_id=new_id(), rater_id=new_id(), client="api")
+        log.add_rows([other, by_program])
+    result, talk = run_json(
+        capsys, "fit", "--store", store, "--links", links, "--out", tmp_path / "p.json"
+    )
+    assert result["left_out"] == {
+        "duplicate": 0,
+        "contradictory": 2,
+        "incomplete": 0,
+        "by_programs": 1,
+    }
+    assert result["population"]["n_raters"] == 21
+    assert "2 rows of linked raters left out: they contradict each other" in talk
+    assert "1 row sent by programs (client api)" in talk
+
+
+def test_a_release_that_is_mostly_noise_is_called_so(simulated, tmp_path, capsys):
+    fit = ["fit", "--store", simulated[0], "--out", tmp_path / "p.json"]
+    _, talk = run_json(capsys, *fit)
+    assert "mostly noise" not in talk
+    _, talk = run_json(capsys, *fit, "--new-release", "--epsilon", "0.5")
+    assert "mostly noise: raters times ε should be at least 20, got 10.5" in talk
+
+
+def test_of_two_models_the_named_one_is_fitted(simulated, tmp_path, capsys):
+    store, links = simulated
+    with RatingStore(store / DATABASE_NAME) as log:
+        rows = list(log.ratings())
+        for_two = [
+            replace(row, rating_id=new_id(), page_id=f"{row.page_id[:-4]}ffff", model_revision="2")
+            for row in rows
+        ]
+        log.add_rows(for_two)
+    fit = ["fit", "--store", store, "--links", links, "--out", tmp_path / "p.json"]
+    assert main([*map(str, fit)]) == 2
+    assert "embedded@2 (315 rows), embedded@simulated (315 rows)" in capsys.readouterr().err
+    two, _ = run_json(capsys, *fit, "--model-version", "2")
+    one, _ = run_json(capsys, *fit, "--model-version", "embedded@simulated")
+    assert (one["model_version"], two["model_version"]) == ("embedded@simulated", "embedded@2")
+    # Two releases were drawn, one about each model, and both count.
+    assert (two["population"]["epsilon"], one["population"]["epsilon"]) == (1.0, 2.0)
+    assert one["population"]["release"] != two["population"]["release"]
+
+
+@pytest.mark.parametrize("name", ["releases.json", "links.json", "account.json"])
+def test_a_fit_is_not_written_over_what_it_needs(simulated, tmp_path, capsys, monkeypatch, name):
+    store, links = simulated
+    monkeypatch.chdir(store)
+    shutil.copy(links, store / "links.json")
+    fit = ["fit", "--store", ".", "--links", "links.json", "--account", "account.json"]
+    assert main([*fit[:-2], "--out", "p.json"]) == 0
+    shutil.copy(store / "releases.json", store / "account.json")
+    before = (store / name).read_bytes()
+    (tmp_path / "link").symlink_to(store)
+    for out in (name, str(tmp_path / "link" / name)):
+        capsys.readouterr()
+        assert main([*fit, "--out", out]) == 2
+        assert "`--out` must be another file than" in capsys.readouterr().err
+    assert (store / name).read_bytes() == before
 
 
 def test_few_raters_get_the_public_default(tmp_path, capsys):
@@ -368,6 +467,7 @@ def test_few_raters_get_the_public_default(tmp_path, capsys):
         (["--model-version", "other"], "embedded@simulated (315 rows)"),
         (["--revision", "main"], "`--revision` must be given with `--dataset`"),
         (["--out", "no/such/folder/p.json"], "must be a file in a folder"),
+        (["--out", "ratings.sqlite3"], "`--out` must end in .json"),
     ],
 )
 def test_a_fit_that_cannot_be_meant_is_refused(simulated, tmp_path, capsys, options, message):
@@ -388,14 +488,25 @@ def test_a_fit_that_cannot_be_meant_is_refused(simulated, tmp_path, capsys, opti
         ["--subjects", "3", "--links-out", "links.csv"],
         ["--store", "s", "--response", "binary"],
         ["--store", "s", "--raters", "0"],
+        ["--store", "s", "--photos", "0"],
+        ["--photos", "0"],
         ["--answers", "-1"],
+        ["--consent-scope", "aggregate"],
+        ["--method", "blur"],
+        ["--model-revision", "2"],
+        ["--store", "s", "--subjects", "3", "--links-out", "s/ratings.sqlite3"],
+        ["--store", "s", "--subjects", "3", "--links-out", "no/such/links.csv"],
+        ["--store", "s", "--subjects", "names.csv", "--links-out", "names.csv"],
     ],
 )
 def test_a_simulation_that_cannot_be_meant_is_refused(tmp_path, capsys, monkeypatch, options):
+    names = tmp_path / "names.csv"
+    names.write_text("Ada\nBo\n")
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", *options]) == 2
     assert " must " in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [names]
+    assert names.read_text() == "Ada\nBo\n"
 
 
 # --- The Hub ---------------------------------------------------------------------------------
@@ -468,22 +579,16 @@ def test_fit_from_a_revision_is_fit_from_the_store_it_was_carried_from(
 ):
     store, links = simulated
     assert main(["sync", "--store", str(store), "--repo-id", "anna/ratings"]) == 0
-    foreign = "data/ratings/ym=2026-11/foreign.parquet"
-    online.repo("anna/ratings").write({foreign: b"PAR1 not ours"})
     sha = online.repo("anna/ratings").head.id
-    out = tmp_path / "far" / "preferences.json"
-    out.parent.mkdir()
+    out = tmp_path / "far.json"
     source = ["--dataset", "anna/ratings", "--revision", sha]
+    account = ["--account", tmp_path / "releases.json"]
     capsys.readouterr()
-    far, talk = run_json(capsys, "fit", *source, "--links", links, "--out", out)
+    far, _ = run_json(capsys, "fit", *source, *account, "--links", links, "--out", out)
     assert far["feedback_revision"] == sha
-    account = out.parent / "releases.json"
-    assert f"{foreign} was left out" in talk
-    assert f"accounted for in {account}: always use that file" in talk
     here = tmp_path / "here.json"
     near, _ = run_json(
-        capsys,
-        *("fit", "--store", store, "--links", links, "--out", here, "--account", account),
+        capsys, *("fit", "--store", store, "--links", links, "--out", here), *account
     )
     assert near["population"] == far["population"]
     assert json.loads(out.read_text())["subjects"] == json.loads(here.read_text())["subjects"]
@@ -491,6 +596,58 @@ def test_fit_from_a_revision_is_fit_from_the_store_it_was_carried_from(
     assert "`revision` must be a commit" in capsys.readouterr().err
     assert main(["fit", "--dataset", "anna/ratings", "--out", str(out)]) == 2
     assert "`--revision` must be given" in capsys.readouterr().err
+
+
+def test_a_release_from_a_dataset_is_accounted_for_where_it_is_said(
+    online, simulated, tmp_path, capsys
+):
+    assert main(["sync", "--store", str(simulated[0]), "--repo-id", "anna/ratings"]) == 0
+    sha = online.repo("anna/ratings").head.id
+    out = tmp_path / "preferences.json"
+    fit = ["fit", "--dataset", "anna/ratings", "--revision", sha, "--out", str(out)]
+    assert main(fit) == 2
+    assert "`--account` must name a file with `--dataset`" in capsys.readouterr().err
+    assert list(tmp_path.glob("*.json")) == []
+
+
+def test_a_dataset_about_few_raters_needs_no_account(online, tmp_path, capsys):
+    store = tmp_path / "few"
+    run_json(capsys, "simulate", "--store", store, "--raters", 3, "--answers", 1)
+    assert main(["sync", "--store", str(store), "--repo-id", "anna/ratings"]) == 0
+    fit = ["fit", "--dataset", "anna/ratings", "--revision", "main", "--out", tmp_path / "p.json"]
+    capsys.readouterr()
+    result, _ = run_json(capsys, *fit)
+    assert result["population"]["release"] is None
+    assert result["feedback_revision"] == online.repo("anna/ratings").head.id
+    assert main([*map(str, fit), "--new-release"]) == 2
+    assert "`--account` must name a file" in capsys.readouterr().err
+
+
+def test_no_release_is_drawn_from_rows_that_may_have_been_withdrawn(
+    online, simulated, tmp_path, capsys
+):
+    store, _ = simulated
+    assert main(["sync", "--store", str(store), "--repo-id", "anna/ratings"]) == 0
+    repo = online.repo("anna/ratings")
+    old = repo.head.id
+    foreign = "data/ratings/ym=2026-11/foreign.parquet"
+    repo.write({foreign: b"PAR1 not ours"})
+    account = tmp_path / "releases.json"
+    fit = ["fit", "--dataset", "anna/ratings", "--account", str(account)]
+    out = ["--out", str(tmp_path / "p.json")]
+    capsys.readouterr()
+    for revision, gap in ((old, "not the newest"), ("main", "1 file that cannot be read")):
+        assert main([*fit, "--revision", revision, *out]) == 2
+        assert gap in capsys.readouterr().err
+        assert not account.exists()
+    # What was drawn before may be used: it costs nothing and says nothing new.
+    kept, talk = run_json(
+        capsys, *("fit", "--store", store, "--account", account, "--out", tmp_path / "q.json")
+    )
+    assert "known here after `sync` only" in talk
+    result, talk = run_json(capsys, *fit, "--revision", "main", *out)
+    assert result["population"] == kept["population"]
+    assert f"{foreign} was left out" in talk
 
 
 @pytest.fixture
@@ -518,14 +675,26 @@ def test_a_dry_run_counts_and_sends_nothing(online, publishable, capsys):
         "rows": 12,
         "raters": 12,
         "cells": 1,
+        "from_programs": 0,
         "without_consent": 0,
         "in_small_cells": 0,
         "releases": 0,
     }
     assert "Nothing was sent" in talk
     assert main([str(option) for option in options]) == 0
-    assert "12 rows by 12 raters in 1 cells" in capsys.readouterr().out
+    assert "12 rows by 12 raters in 1 cell and 0 population releases" in capsys.readouterr().out
     assert online.requests() == []
+
+
+@pytest.mark.usefixtures("online")
+def test_a_dry_run_refuses_what_publishing_would_refuse(publishable, tmp_path, capsys):
+    options = ["publish", "--store", str(publishable), "--repo-id", "anna/public", "--dry-run"]
+    assert main([*options, "--private", "Anna/Public"]) == 2
+    assert "must not be the private one" in capsys.readouterr().err
+    assert main([*options, "--variants", str(tmp_path / "none")]) == 2
+    assert "`variants` must be a folder" in capsys.readouterr().err
+    assert main([*options[:4], "no name", "--dry-run"]) == 2
+    assert "must be NAME/REPO" in capsys.readouterr().err
 
 
 def test_publish_asks_and_then_replaces_the_public_dataset(
@@ -552,10 +721,21 @@ def test_publish_refuses_the_private_repository(publishable, capsys):
     assert "must not be the private one" in capsys.readouterr().err
 
 
+PUBLISH = ["publish", "--repo-id", "anna/public", "--yes"]
+SYNC = ["sync", "--repo-id", "anna/ratings"]
+
+
+def n_public(online):
+    """How many rows the public repository has now."""
+    repo = online.repo("anna/public")
+    shards = [path for path in repo.head.files if path.startswith("data/ratings/")]
+    return sum(pq.read_table(io.BytesIO(repo.read(path))).num_rows for path in shards)
+
+
 def test_publish_from_a_revision_does_not_publish_to_the_repository_it_reads(
     online, publishable, tmp_path, capsys
 ):
-    assert main(["sync", "--store", str(publishable), "--repo-id", "anna/ratings"]) == 0
+    assert main([*SYNC, "--store", str(publishable)]) == 0
     source = ["--dataset", "anna/ratings", "--revision", online.repo("anna/ratings").head.id]
     account = ["--account", str(tmp_path / "releases.json")]
     capsys.readouterr()
@@ -563,6 +743,67 @@ def test_publish_from_a_revision_does_not_publish_to_the_repository_it_reads(
         assert main(["publish", *source, *account, "--repo-id", target, "--yes"]) == code
     assert "must not be the private one" in capsys.readouterr().err
     assert not online.repo("anna/public").is_private
+
+
+def test_who_was_erased_elsewhere_is_not_published(online, publishable, tmp_path):
+    other = tmp_path / "other"
+    assert main([*SYNC, "--store", str(publishable)]) == 0
+    assert main([*SYNC, "--store", str(other), "--restore"]) == 0
+    erase = ["erase", "--store", str(other), "--rater", first_rater(publishable), "--yes"]
+    assert main([*erase, "--repo-id", "anna/ratings"]) == 0
+    assert len(rows_in(publishable)) == 12
+    assert main([*PUBLISH, "--store", str(publishable)]) == 0
+    assert n_public(online) == len(rows_in(publishable)) == 11
+
+
+def test_a_carried_store_is_not_published_while_its_remote_does_not_answer(
+    online, publishable, capsys, monkeypatch
+):
+    assert main([*SYNC, "--store", str(publishable)]) == 0
+    monkeypatch.delenv("HF_TOKEN")
+    capsys.readouterr()
+    for dry in ([], ["--dry-run"]):
+        assert main([*PUBLISH, "--store", str(publishable), *dry]) == 2
+        assert "right to write to the private dataset anna/ratings" in capsys.readouterr().err
+    assert ("dataset", "anna/public") not in online.repos
+
+
+def test_a_revision_that_is_not_the_newest_is_not_published(online, publishable, tmp_path, capsys):
+    source = ["--dataset", "anna/ratings", "--account", str(tmp_path / "releases.json")]
+    assert main([*SYNC, "--store", str(publishable)]) == 0
+    old = online.repo("anna/ratings").head.id
+    row = rows_in(publishable)[0]
+    later = row.created_at + timedelta(minutes=1)
+    with RatingStore(publishable / DATABASE_NAME) as store:
+        store.undo([row.rating_id], rater_id=row.rater_id)
+        narrowed = replace(rows_in(publishable)[1], rating_id=new_id(), page_id=new_id())
+        store.add_rows([replace(narrowed, consent_scope="personal_only", created_at=later)])
+    assert main([*SYNC, "--store", str(publishable)]) == 0
+    capsys.readouterr()
+    assert main([*PUBLISH, *source, "--revision", old]) == 2
+    assert "got a revision that is not the newest" in capsys.readouterr().err
+    assert ("dataset", "anna/public") not in online.repos
+    assert main([*PUBLISH, *source, "--revision", "main"]) == 0
+    assert n_public(online) == 10
+
+
+@pytest.mark.parametrize("is_from_store", [True, False])
+def test_what_cannot_be_read_may_be_a_withdrawal_and_nothing_is_published(
+    online, publishable, tmp_path, capsys, is_from_store
+):
+    assert main([*SYNC, "--store", str(publishable)]) == 0
+    row = rows_in(publishable)[0]
+    with RatingStore(publishable / DATABASE_NAME) as store:
+        store.undo([row.rating_id], rater_id=row.rater_id)
+    assert main([*SYNC, "--store", str(publishable)]) == 0
+    repo = online.repo("anna/ratings")
+    (grave,) = [path for path in repo.head.files if path.startswith("tombstones/")]
+    repo.write({grave: json.dumps(json.loads(repo.read(grave)) | {"schema_version": 99}).encode()})
+    source = ["--dataset", "anna/ratings", "--revision", "main"]
+    source += ["--account", str(tmp_path / "releases.json")]
+    capsys.readouterr()
+    assert main([*PUBLISH, *(["--store", str(publishable)] if is_from_store else source)]) == 2
+    assert "got 1 file that cannot be read" in capsys.readouterr().err
 
 
 def test_publish_from_a_dataset_needs_the_account_of_its_releases(capsys):

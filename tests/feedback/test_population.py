@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from feedback import Consent, Posterior, Prior, Rating, ReleaseError, pool, prior_of
 from feedback.page import new_id
 from feedback.population.account import ACCOUNT_NAME, ReleaseAccount
-from feedback.population.pooling import MAX_ROUNDS, contributions, model_version_of, rows_by_rater
+from feedback.population.pooling import (
+    MAX_ROUNDS,
+    contributions,
+    model_version_of,
+    n_from_programs,
+    rows_by_rater,
+)
 from feedback.population.release import MIN_RATERS, N_BINS, UNITS, total_units, units_of
 from feedback.preference.judgement import judgements_of
 from feedback.preference.response import STRENGTHS
@@ -109,6 +115,30 @@ def test_rows_in_any_order_give_the_same_contributions(world):
     assert contributions(rows) == contributions(rows[::-1])
 
 
+def test_consent_is_decided_on_the_rows_of_all_models(world):
+    rater = new_id()
+    old = answer(world, rater, consent_scope="aggregate")
+    new = answer(world, rater, minutes=1, consent_scope="personal_only", model_revision="2")
+    model = model_version_of(old)
+    assert rows_by_rater([old], scope="aggregate", model_version=model) == {rater: [old]}
+    assert rows_by_rater([old, new], scope="aggregate", model_version=model) == {}
+    assert contributions([old, new], model_version=model) == ()
+    assert pool([old, new], model_version=model).n_raters == 0
+    other = answer(world, new_id(), consent_scope="aggregate", model_revision="2")
+    assert pool([old, other], model_version=model).n_raters == 1
+    assert len(contributions([old, other], model_version=model)) == 1
+
+
+def test_rows_of_programs_count_for_their_own_rater_only(world):
+    web, api = answer(world, new_id()), answer(world, new_id(), client="api")
+    assert n_from_programs([web, api]) == 1
+    assert set(rows_by_rater([web, api])) == {web.rater_id, api.rater_id}
+    for scope in ("aggregate", "publish_row"):
+        agreed = [replace(row, consent_scope=scope) for row in (web, api)]
+        assert set(rows_by_rater(agreed, scope=scope)) == {web.rater_id}
+    assert len(contributions([web, api])) == pool([web, api]).n_raters == 1
+
+
 # --- Sensitivity -----------------------------------------------------------------------------
 
 
@@ -140,10 +170,10 @@ def hostile_rows(draw, world):
     return rows
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_replacing_a_rater_by_any_other_moves_the_sum_by_at_most_two_totals(world, data):
-    rest = REST or REST.extend(study(world, n_raters=MIN_RATERS - 1)) or REST
+    rest = REST or REST.extend(study(world, n_raters=MIN_RATERS - 1, n_pages=1)) or REST
     here = contributions([*rest, *data.draw(hostile_rows(world))])
     there = contributions([*rest, *data.draw(hostile_rows(world))])
     assert len(here) == len(there) == MIN_RATERS

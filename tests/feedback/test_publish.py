@@ -11,7 +11,7 @@ from PIL import Image
 
 from feedback import Release, RemoteBusyError, RemoteRefusedError, UncertainCommitError, new_id
 from feedback.publish.cells import select
-from feedback.publish.publication import MARK
+from feedback.publish.publication import MARK, publication_files
 from feedback.publish.publishing import PublicDatasetRemote, publish
 
 ANNA = "hf_anna"
@@ -26,20 +26,16 @@ def remote(hub):
 
 @pytest.fixture
 def send(world, remote):
-    def send(private=(), *, remote=remote, releases=(RELEASE,), **changes):
-        return publish(
-            remote,
+    def send(private=(), *, remote=remote, variants=None, private_repo_ids=("anna/ratings",)):
+        files = publication_files(
             select(private, key=os.urandom(32)),
-            releases,
-            **(
-                {
-                    "private_repo_ids": ["anna/ratings"],
-                    "licence": "other",
-                    "published_at": world.now,
-                }
-                | changes
-            ),
+            [RELEASE],
+            name=remote.repo_id,
+            licence="other",
+            variants=variants,
+            published_at=world.now,
         )
+        return publish(remote, files, private_repo_ids=private_repo_ids)
 
     return send
 

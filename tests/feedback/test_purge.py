@@ -4,6 +4,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from feedback.errors import RemoteBusyError, RemoteError, RemoteRefusedError, StaleSnapshotError
+from feedback.remote import purge as purging
 from feedback.remote.base import Purge, Snapshot
 from feedback.remote.dataset_remote import DatasetRemote
 
@@ -107,6 +108,35 @@ def test_old_commits_are_verified_though_the_purge_that_removed_them_broke_off(h
     with pytest.raises(RemoteBusyError):
         remote.purge(erased)
     assert remote.purge(remote.snapshot()).revisions == 5
+
+
+def test_old_commits_are_verified_by_a_later_process_too(hub, remote, erased):
+    noted = []
+    hub.fail("lfs-delete", "503")
+    with pytest.raises(RemoteBusyError):
+        remote.purge(erased, remember=lambda old: noted.append(set(old)))
+    assert len(noted[0]) == 5
+    later = DatasetRemote(REPO, token=ANNA, endpoint=hub.endpoint)
+    assert later.purge(later.snapshot(), old=noted[0]).revisions == 5
+
+
+def test_what_is_to_be_verified_is_told_before_anything_is_removed(hub, remote, erased):
+    before = len(hub.log)
+    told = []
+    remote.purge(erased, remember=lambda _: told.append(len(hub.log)))
+    removing = [
+        number
+        for number, request in enumerate(hub.log[before:], before)
+        if request.method == "DELETE" or request.route in {"super-squash", "lfs-delete"}
+    ]
+    assert told[0] <= min(removing)
+
+
+def test_of_very_many_old_commits_a_sample_is_asked_for(hub, remote, erased, monkeypatch):
+    monkeypatch.setattr(purging, "_MOST_ASKED", 2)
+    n_before = len(hub.requests("info"))
+    assert remote.purge(erased).revisions == 5
+    assert len([r for r in hub.requests("info")[n_before:] if "/revision/" in r.path]) <= 2 + 2
 
 
 def test_a_ref_that_cannot_be_removed_is_named_with_the_way_out(hub, remote, erased):

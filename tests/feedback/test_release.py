@@ -3,7 +3,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
@@ -42,6 +42,7 @@ def test_every_contribution_is_whole_units_with_the_same_total(density):
     assert units == units_of(density.copy())
 
 
+@settings(max_examples=25)
 @given(st.lists(densities, min_size=MIN_RATERS, max_size=24), densities, st.data())
 def test_replacing_one_rater_moves_the_sum_by_at_most_two_totals(all_of, other, data):
     place = data.draw(st.integers(0, len(all_of) - 1))
@@ -186,3 +187,15 @@ def test_epsilon_is_read_exactly(text, epsilon):
 def test_what_is_no_sensible_epsilon_is_refused(text):
     with pytest.raises(ReleaseError, match="`epsilon` must be a number from"):
         parse_epsilon(text)
+
+
+@pytest.mark.parametrize(
+    ("n_raters", "epsilon", "is_noise"),
+    [(20, "1", False), (20, "1/2", True), (200, "1/10", False), (19, "1", True)],
+)
+def test_a_release_is_mostly_noise_where_raters_times_epsilon_is_below_twenty(
+    n_raters, epsilon, is_noise
+):
+    release = Release("x", epsilon, "2026-11-20T12:00:00+00:00", "m@1", n_raters, None)
+    assert (release.warning is not None) is is_noise
+    assert not is_noise or "got " in release.warning

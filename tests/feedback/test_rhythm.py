@@ -80,6 +80,17 @@ HEALTH = Health("the private dataset anna/ratings", True, 0, 7, 0.0)
             "7 are there.",
         ),
         ({"keeps": False, "outbox_rows": 3}, "10 ratings are kept on this disk only."),
+        # What an error may be about: nobody knows now what is there.
+        (
+            {"last_error": "It must exist, got nothing there."},
+            "All 7 ratings were in the private dataset anna/ratings when last seen. It must exist, "
+            "got nothing there.",
+        ),
+        (
+            {"outbox_rows": 3, "sync_lag_seconds": 61.7, "last_error": "It must answer."},
+            "3 ratings wait to be copied to the private dataset anna/ratings, the oldest for 62 s; "
+            "7 were there when last seen. It must answer.",
+        ),
         (
             {"pending_erasures": 2},
             "All 7 ratings are in the private dataset anna/ratings. 2 erasures are still to be "

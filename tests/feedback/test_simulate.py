@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
 
@@ -241,6 +242,27 @@ def test_a_result_counts_from_no_answer_and_can_be_printed():
         "photos": 2,
     }
     assert isinstance(result, SimulationResult)
+
+
+def test_a_result_is_the_trace_summed_up_over_all_parts_of_the_crowd():
+    settings = SimulationSettings(n_raters=300, n_answers=5, seed=2)
+    result, traces = run_simulation(settings), trace(settings)
+    errors = traces.means - traces.ideals
+    assert result.rmse == tuple(np.sqrt((errors**2).mean(axis=1)).round(5))
+    assert result.coverage90 == tuple(traces.covered().mean(axis=1).round(5))
+
+
+def test_memory_does_not_grow_with_the_number_of_raters():
+    def peak(n_raters):
+        tracemalloc.start()
+        run(n_raters=n_raters, n_answers=10, select="fixed")
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(20)  # Tables are made once.
+    beliefs_of_1000_more = 11 * 1000 * 51 * 8
+    assert peak(1500) - peak(500) < beliefs_of_1000_more / 4
 
 
 def test_half_of_the_raters_settle_after_about_seven_answers_and_nobody_at_once():

@@ -26,6 +26,7 @@ from feedback import (
 from feedback.store.database import APPLICATION_ID, MIGRATIONS
 from feedback.store.tables import PageRows
 from feedback.store.tombstones import digest_of, to_ms
+from tests.feedback.replicas import erase
 
 EMPTY = StoreStats(rows=0, raters=0, pages=0, outbox_rows=0, tombstones=0)
 
@@ -338,7 +339,7 @@ def test_an_erased_rater_leaves_no_byte_in_any_file_and_others_stay(world, store
     # The erased texts are there before, so that their absence means something.
     assert sum(trace in before for trace in traces) >= len(traces) - 1
 
-    assert store.erase_rater(rater.rater_id) == 41 * 5 - 1
+    assert erase(store, rater.rater_id) == 41 * 5 - 1
 
     names = {file.name for file in path.parent.iterdir()}
     assert f"{path.name}-wal" in names
@@ -353,23 +354,23 @@ def test_erasing_reaches_rows_another_open_store_wrote(world, store, path):
     rater = world.rater()
     with RatingStore(path) as app:
         answer_page(world, app, rater)
-        assert store.erase_rater(rater.rater_id) == 5
+        assert erase(store, rater.rater_id) == 5
         assert rater.rater_id.encode() not in bytes_of(path.parent)
         assert list(app.ratings()) == []
 
 
 def test_erasing_an_unknown_or_erased_rater_removes_nothing_and_still_marks(world, store):
     rater = world.rater()
-    assert store.erase_rater(rater.rater_id) == 0
+    assert erase(store, rater.rater_id) == 0
     answer_page(world, store)
-    assert store.erase_rater(rater.rater_id) == 0
+    assert erase(store, rater.rater_id) == 0
     assert store.stats() == StoreStats(5, 1, 1, outbox_rows=5, tombstones=1)
 
 
 def test_answers_from_before_an_erasure_are_refused_and_later_ones_kept(world, store, clock):
     rater = world.rater()
     clock.now = world.now + timedelta(seconds=1)
-    store.erase_rater(rater.rater_id)
+    erase(store, rater.rater_id)
     page = world.page()
     for answered_at in (world.now, clock.now):
         with pytest.raises(ErasedRaterError, match="Nothing was stored"):
@@ -381,9 +382,9 @@ def test_answers_from_before_an_erasure_are_refused_and_later_ones_kept(world, s
 
 def test_erasing_again_moves_the_mark(world, store, clock):
     rater = world.rater()
-    store.erase_rater(rater.rater_id)
+    erase(store, rater.rater_id)
     clock.now = world.now + timedelta(hours=1)
-    store.erase_rater(rater.rater_id)
+    erase(store, rater.rater_id)
     page = world.page()
     with pytest.raises(ErasedRaterError):
         store.add_page(page, world.rows(page, rater, answered_at=world.now + timedelta(minutes=30)))
@@ -393,7 +394,7 @@ def test_erasing_again_moves_the_mark(world, store, clock):
 def test_a_page_of_an_erased_rater_cannot_be_replayed(world, store):
     rater = world.rater()
     page, _ = answer_page(world, store, rater)
-    store.erase_rater(rater.rater_id)
+    erase(store, rater.rater_id)
     with pytest.raises(UsedPageError):
         store.add_page(page, world.rows(page))
 
@@ -472,12 +473,43 @@ def test_rows_without_a_page_are_kept_once_however_often_they_are_sent(world, st
     assert tuple(store.ratings()) == tuple(rows)
 
 
+def test_rows_dated_ahead_of_the_clock_are_refused_unless_by_little(world, store, clock):
+    for minutes, seconds in ((5, 0), (-5, 0)):
+        at = clock.now + timedelta(minutes=minutes, seconds=seconds)
+        store.add_rows(world.rows(world.page(), answered_at=at))
+    assert store.stats().rows == 10
+    late = clock.now + timedelta(minutes=5, seconds=1)
+    page = world.page(expires_at=late + timedelta(hours=1))
+    rows = world.rows(page, answered_at=late)
+    with pytest.raises(InvalidRatingError, match="`created_at` must be at most 5 minutes ahead"):
+        store.add_rows(rows)
+    with pytest.raises(InvalidRatingError, match="Nothing was stored"):
+        store.add_page(page, rows)
+    assert store.stats().rows == 10
+
+
+def test_rows_removed_during_a_scrub_are_scrubbed_by_the_next(world, store, path, monkeypatch):
+    first, second = world.rater(), world.rater()
+    for rater in (first, second):
+        answer_page(world, store, rater)
+    store.remove_raters([first.rater_id])
+    scrub = store.database.scrub
+    monkeypatch.setattr(
+        store.database, "scrub", lambda: scrub() or store.remove_raters([second.rater_id])
+    )
+    store.scrub()
+    monkeypatch.undo()
+    assert second.rater_id.encode() in bytes_of(path.parent)
+    store.scrub()
+    assert second.rater_id.encode() not in bytes_of(path.parent)
+
+
 def test_an_undone_row_is_passed_over_and_an_erased_rater_s_refused(world, store):
     rows = [world.rating() for _ in range(3)]
     store.add_rows(rows)
     store.undo([rows[0].rating_id], rater_id=rows[0].rater_id)
     assert store.add_rows(rows) == 0
-    store.erase_rater(rows[1].rater_id)
+    erase(store, rows[1].rater_id)
     with pytest.raises(ErasedRaterError):
         store.add_rows([world.rating(), rows[1]])
     assert tuple(store.ratings()) == (rows[2],)
@@ -583,7 +615,7 @@ def test_the_counts_kept_beside_the_rows_agree_with_them(world, tmp_path_factory
             elif rows and step == "undo":
                 store.undo([rows[0].rating_id], rater_id=rows[0].rater_id)
             elif rows:
-                store.erase_rater(rows[-1].rater_id)
+                erase(store, rows[-1].rater_id)
         with store.database.reading() as c:
             counted = dict(c.execute("SELECT state, count(*) FROM event GROUP BY state").fetchall())
             kept = dict(c.execute("SELECT * FROM tally").fetchall())

@@ -1,16 +1,20 @@
 import contextlib
 import sqlite3
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedback.errors import RemoteBusyError, RemoteRefusedError, StoreError
+from feedback.errors import RemoteBusyError, RemoteRefusedError, StaleSnapshotError, StoreError
 from feedback.remote.base import NullRemote
-from feedback.sync import outbox
-from feedback.sync.layout import shards_in
+from feedback.remote.hub import too_large
+from feedback.sync import memory, outbox
+from feedback.sync.compaction import CompactionSettings
+from feedback.sync.layout import shards_in, tombstone_files_in
+from feedback.sync.loop import Sync
 from feedback.sync.rhythm import SyncSettings
 from tests.feedback.memory_remote import MemoryRemote
 from tests.feedback.replicas import Clock, Replica, ids, raw_ids
@@ -285,6 +289,75 @@ def try_to(action):
         action()
 
 
+def test_an_erasure_the_remote_refuses_holds_back_no_row(make, world, remote):
+    a = make()
+    rater = world.rater()
+    a.answer(rater)
+    a.answer()
+    a.sync.tick()
+    remote.faults = [("purge", "refused")] * 3
+    receipt = a.sync.erase([rater.rater_id])
+    rows = a.answer()
+    health = a.sync.tick()
+    assert (health.outbox_rows, health.pending_erasures) == (0, 1)
+    assert "The token must" in health.last_error
+    assert set(ids(rows)) <= set(raw_ids(remote))
+    remote.faults = []
+    assert a.sync.tick().last_error is None
+    assert a.sync.receipt(receipt.number).is_done
+
+
+@pytest.mark.parametrize("error", ["unserved", "too large"])
+def test_a_listed_file_that_is_not_served_is_named_and_holds_back_nothing(
+    make, world, remote, monkeypatch, error
+):
+    a, b = make("a"), make("b")
+    a.answer()
+    a.sync.tick()
+    (path,) = shards_in(remote.files)
+    read = remote.read
+
+    def refuse(snapshot, wanted):
+        if wanted == path:
+            raise StaleSnapshotError("gone") if error == "unserved" else too_large(path)
+        return read(snapshot, wanted)
+
+    monkeypatch.setattr(remote, "read", refuse)
+    rater = world.rater()
+    b.answer(rater)
+    kept = b.answer()
+    health = b.sync.tick()
+    assert (health.outbox_rows, health.last_error, health.restored_rows) == (0, None, 0)
+    assert health.foreign_shards == (path,)
+    receipt = b.sync.erase([rater.rater_id])
+    assert (receipt.is_done, receipt.unreadable_shards) == (True, 1)
+    b.sync.compact()
+    assert path in remote.files
+    monkeypatch.undo()
+    b.restart()
+    assert b.sync.tick().restored_rows == 5
+    assert b.sync.health().foreign_shards == ()
+    assert raw_ids(remote) == ids(a.answered + list(kept))
+
+
+def test_answers_that_keep_coming_do_not_keep_the_rest_of_a_round_away(make, remote):
+    a = make()
+    a.answer()
+    remote.faults = [("commit", a.answer), ("commit", "pass")] * 20
+    health = a.sync.tick()
+    assert (health.outbox_rows, health.in_remote_rows, health.last_error) == (5, 5, None)
+
+
+def test_rows_of_a_year_of_three_digits_have_a_path_as_all_others(make, world, remote):
+    a = make()
+    rows = world.rows(world.page(), answered_at=datetime(999, 5, 1, tzinfo=UTC))
+    a.store.add_rows(rows)
+    a.sync.tick()
+    (path,) = shards_in(remote.files)
+    assert "/ym=0999-05/" in path
+    assert raw_ids(remote) == ids(rows)
+
+
 # --- Coming back ------------------------------------------------------------------------------
 
 
@@ -378,13 +451,148 @@ def test_another_remote_gets_all_rows_and_the_first_one_none_twice(make, remote)
     assert raw_ids(remote) == ids(rows)
 
 
+def test_two_programs_that_carry_one_store_to_two_remotes_lose_and_double_nothing(
+    make, remote, monkeypatch
+):
+    a = make()
+    rows = a.answer()
+    a.sync.tick()
+    other = MemoryRemote()
+    other.name = "the private dataset anna/other"
+    second = Sync(a.store, other, monotonic=a.clock.monotonic, sleep=a.clock.sleep)
+    rows += a.answer()
+    # The other program comes between the commit and its noting.
+    settle = a.sync._carrier.outbox.settle
+    monkeypatch.setattr(
+        a.sync._carrier.outbox, "settle", lambda *args: second.tick() and settle(*args)
+    )
+    assert "one remote at a time" in a.sync.tick().last_error
+    monkeypatch.undo()
+    for sync in (second, a.sync, second):
+        assert sync.flush().outbox_rows == 0
+    assert raw_ids(remote) == raw_ids(other) == ids(rows)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_remote_that_was_emptied_gets_every_row_again_but_the_erased(
+    make, world, remote, is_restarted
+):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    gone = a.answer(rater)
+    rows = a.answer(n_pages=2)
+    a.sync.tick()
+    b.sync.tick()
+    a.sync.erase([rater.rater_id])
+    a.store.undo([rows[0].rating_id], rater_id=rows[0].rater_id)
+    a.sync.tick()
+    remote.revisions, remote.head = {"": {}}, ""
+    if is_restarted:
+        a.restart()
+    health = a.sync.tick()
+    assert (health.outbox_rows, health.in_remote_rows) == (0, 9)
+    assert raw_ids(remote) == ids(rows[1:])
+    # Who did not know of the erasure learns of it before sending anything again.
+    assert b.sync.tick().last_error is None
+    assert raw_ids(remote) == ids(rows[1:])
+    assert len(tombstone_files_in(remote.files)) == 1
+    assert not set(ids(gone)) & set(ids(b.store.ratings()))
+    for _ in range(2):
+        remote.calls.clear()
+        a.sync.tick()
+        b.sync.tick()
+    assert "read" not in remote.calls
+
+
+def test_files_that_left_by_an_erasure_or_a_compaction_are_no_loss(make, world, remote):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    a.answer(rater)
+    a.sync.tick()
+    b.answer(n_pages=2)
+    b.sync.tick()
+    a.answer()
+    a.sync.tick()
+    b.sync.tick()
+    a.sync.erase([rater.rater_id])
+    a.sync.compact()
+    n_commits = len(remote.messages)
+    assert b.sync.tick().last_error is None
+    assert len(remote.messages) == n_commits
+    assert raw_ids(remote) == ids(b.answered + a.answered[5:])
+
+
+def test_shards_that_a_compaction_took_up_are_not_read_to_find_losses(make, remote, clock):
+    rarely = SyncSettings(compaction=CompactionSettings(every_seconds=1e9))
+    a, b = make("a", settings=rarely), make("b", settings=rarely)
+    for n_days in (0, 0, 15):
+        clock.now += timedelta(days=n_days)
+        a.answer()
+        a.sync.tick()
+    b.sync.tick()
+    a.sync.compact()
+    assert len(shards_in(remote.files)) == 2
+    remote.calls.clear()
+    b.sync.tick()
+    # The list of what was taken up.
+    assert remote.calls.count("read") == 1
+
+
+def test_after_a_long_absence_a_missing_row_is_not_taken_for_lost(make, world, remote, clock):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    # In a shard of its own, which the erasure deletes.
+    a.answer(rater)
+    a.sync.tick()
+    kept = a.answer()
+    a.sync.tick()
+    b.sync.tick()
+    b.store.close()
+    a.sync.erase([rater.rater_id])
+    clock.now += timedelta(days=31)
+    a.answer()
+    a.sync.tick()
+    clock.now += timedelta(days=31)
+    a.answer()
+    a.sync.tick()
+    assert tombstone_files_in(remote.files) == []
+    b.restart()
+    # Even if the first look is cut short.
+    remote.faults = [("read", "busy")]
+    b.sync.tick()
+    assert b.sync.tick().outbox_rows == 0
+    assert raw_ids(remote) == ids([*kept, *a.answered[10:]])
+
+
+def test_an_erasure_while_rows_come_back_wins(make, world, remote, monkeypatch):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    a.answer(rater)
+    a.sync.tick()
+    erasing = threading.Thread(target=lambda: b.sync.erase_locally([rater.rater_id]))
+    real = outbox.Graves
+
+    def graves(tombstones):
+        found = real(tombstones)
+        if erasing.ident is None:
+            erasing.start()
+            # It waits for the transaction in which the tombstones were read.
+            erasing.join(0.2)
+        return found
+
+    monkeypatch.setattr(outbox, "Graves", graves)
+    b.sync.tick()
+    erasing.join(5)
+    assert list(b.store.ratings()) == []
+    b.sync.tick()
+    assert raw_ids(remote) == []
+
+
 # --- The thread -------------------------------------------------------------------------------
 
 
 def waiting_sync(make, remote, **changes):
     """Return a replica whose thread has done its first round, and an event for each next one."""
-    from feedback.sync.loop import Sync
-
     a = make()
     done = threading.Semaphore(0)
     a.sync = Sync(a.store, remote, settings=SyncSettings(**changes), uniform=lambda: 0.0)
@@ -442,7 +650,7 @@ def test_stopping_carries_what_waits_and_starting_twice_starts_once(make, remote
     assert not thread.is_alive()
 
 
-def test_stopping_leaves_in_time_when_the_remote_hangs_in_the_thread(make, remote):
+def test_stopping_carries_what_waits_though_the_thread_hangs_in_the_remote(make, remote):
     a, _ = waiting_sync(make, remote, floor_seconds=0.0)
     hangs, release = threading.Event(), threading.Event()
 
@@ -455,10 +663,44 @@ def test_stopping_leaves_in_time_when_the_remote_hangs_in_the_thread(make, remot
     a.sync.wake()
     assert hangs.wait(5)
     health = a.sync.stop(flush_seconds=0.05)
-    assert health.outbox_rows == 5
+    assert (health.outbox_rows, health.last_error) == (0, None)
+    assert raw_ids(remote) == ids(rows)
     release.set()
     a.sync._thread.join(5)
-    assert set(ids(rows)) <= set(ids(a.store.ratings()))
+    assert raw_ids(remote) == ids(rows)
+
+
+def test_stopping_carries_what_came_while_the_thread_brings_rows_back(make, remote):
+    a, b = make("a"), make("b")
+    a.answer()
+    a.sync.tick()
+    b.sync = Sync(b.store, remote)
+    reached, release = threading.Event(), threading.Event()
+    remote.faults = [("read", lambda: reached.set() or release.wait(10))]
+    b.sync.start()
+    assert reached.wait(5)
+    b.answer()
+    health = b.sync.stop(flush_seconds=0.05)
+    assert health.outbox_rows == 0
+    assert raw_ids(remote) == ids(a.answered + b.answered)
+    release.set()
+    b.sync._thread.join(5)
+    assert ids(b.store.ratings()) == ids(a.answered + b.answered)
+
+
+def test_stopping_ends_in_time_while_others_change_the_remote_all_the_time(make, remote):
+    a = make()
+    a.answer()
+    remote.faults = [("commit", "stale")] * 60
+    slept = []
+
+    def sleep(seconds):
+        slept.append(seconds)
+        time.sleep(seconds)
+
+    health = Sync(a.store, remote, sleep=sleep, uniform=lambda: 0.5).stop(flush_seconds=0.5)
+    assert sum(slept) <= 0.5
+    assert (health.outbox_rows, health.last_error) == (5, "moved")
 
 
 def test_stopping_says_what_could_not_be_carried(make, remote):
@@ -487,8 +729,8 @@ def test_a_store_without_room_is_said_and_the_next_round_goes_on(make, remote):
 
 
 def test_long_work_is_done_in_pieces_without_losing_any(make, remote, world, monkeypatch):
-    monkeypatch.setattr(outbox, "_PIECE", 3)
-    monkeypatch.setattr(outbox, "_MANY", 7)
+    monkeypatch.setattr(memory, "PIECE", 3)
+    monkeypatch.setattr(memory, "_MANY", 7)
     a, b = make("a"), make("b")
     rater = world.rater()
     gone = a.answer(rater, n_pages=3)

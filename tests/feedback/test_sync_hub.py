@@ -1,20 +1,26 @@
 """Sync through the real client against the test Hub, and through a real SIGTERM."""
 
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import HfApi
 
+from feedback.columns import features
+from feedback.dataset.shard import read_shard
 from feedback.remote.dataset_remote import DatasetRemote
 from feedback.sync.layout import shards_in
+from feedback.sync.rhythm import SyncSettings
 from tests.feedback.chaos_rater import ANNA, REPO
 from tests.feedback.replicas import Clock, Replica, bytes_of, ids, raw_ids
 
@@ -31,8 +37,8 @@ def make(world, tmp_path, hub):
     made = []
 
     def replica(name="a", **options):
-        remote = DatasetRemote(REPO, token=ANNA, endpoint=hub.endpoint, **options)
-        made.append(Replica(world, tmp_path / name, remote, Clock(world.now)))
+        remote = DatasetRemote(REPO, token=ANNA, endpoint=hub.endpoint)
+        made.append(Replica(world, tmp_path / name, remote, Clock(world.now), **options))
         return made[-1]
 
     yield replica
@@ -111,6 +117,168 @@ def test_a_missing_repository_that_was_there_before_is_an_error_and_not_made_aga
     assert len(hub.requests("create")) == 1
 
 
+def test_a_repository_that_was_made_anew_gets_every_row_again(make, hub, remote):
+    a = make()
+    a.answer(n_pages=2)
+    a.sync.flush()
+    api = HfApi(endpoint=hub.endpoint, token=ANNA)
+    api.delete_repo(REPO, repo_type="dataset")
+    api.create_repo(REPO, repo_type="dataset", private=True)
+    health = a.sync.flush()
+    assert (health.outbox_rows, health.in_remote_rows) == (0, 10)
+    assert raw_ids(remote) == ids(a.answered)
+
+
+def test_a_repository_made_public_between_two_commits_gets_no_second_one(make, hub, monkeypatch):
+    a = make(settings=SyncSettings(max_shard_rows=5))
+    a.answer(n_pages=3)
+    commit = a.remote.commit
+
+    def commit_and_open(*args, **options):
+        done = commit(*args, **options)
+        hub.repo(REPO).is_private = False
+        return done
+
+    monkeypatch.setattr(a.remote, "commit", commit_and_open)
+    health = a.sync.tick()
+    assert len(hub.requests("commit")) == 1
+    assert "must be private" in health.last_error
+    assert health.outbox_rows == 10
+
+
+def test_a_listed_shard_that_is_not_stored_holds_back_nothing(make, hub, remote):
+    a, b = make("a"), make("b")
+    a.answer()
+    a.sync.flush()
+    (path,) = shards_in(remote.snapshot().files)
+    hub.repo(REPO).blobs.clear()
+    rows = b.answer()
+    health = b.sync.tick()
+    assert (health.outbox_rows, health.foreign_shards) == (0, (path,))
+    assert ids(rows) == ids(
+        row
+        for each in shards_in(remote.snapshot().files)
+        if each != path
+        for row in read_shard(remote.read(remote.snapshot(), each), path=each)
+    )
+
+
+def test_a_purge_spares_rows_that_are_sent_again_while_it_runs(make, world, hub, remote):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    a.answer(rater)
+    a.answer()
+    a.sync.flush()
+    b.sync.tick()
+    rows = b.answer()
+    # Sent and not committed: what the purge finds then, it deletes for good.
+    hub.fail("commit", "503")
+    b.sync.tick()
+    fault = hub.fail("lfs-delete", "pause")
+
+    def push():
+        if fault.reached.wait(10):
+            b.clock.now += timedelta(hours=1)
+            b.sync.flush()
+            fault.release()
+
+    pushing = threading.Thread(target=push)
+    pushing.start()
+    a.sync.erase([rater.rater_id])
+    pushing.join()
+    assert raw_ids(remote) == ids([*a.answered[5:], *rows])
+    for replica in (a, b):
+        assert replica.sync.tick().last_error is None
+    assert raw_ids(remote) == ids([*a.answered[5:], *rows])
+
+
+def test_what_was_sent_and_never_committed_is_removed_with_the_rows(make, world, hub):
+    a, b = make("a"), make("b")
+    rater = world.rater()
+    a.answer()
+    a.sync.flush()
+    b.sync.tick()
+    b.answer(rater)
+    commit = b.remote.commit
+
+    def late(*args, **options):
+        b.remote.commit = commit
+        assert a.sync.erase([rater.rater_id]).is_done
+        return commit(*args, **options)
+
+    b.remote.commit = late
+    b.sync.flush()
+    everything = b"".join(columns_of(data) for _, data in hub.every_byte())
+    assert rater.rater_id.encode() not in everything
+
+
+def test_old_commits_are_counted_and_verified_by_the_next_process(make, world, hub):
+    a = make()
+    rater = world.rater()
+    a.answer(rater)
+    a.answer()
+    a.sync.flush()
+    hub.fail("lfs-delete", "503")
+    receipt = a.sync.erase([rater.rater_id])
+    assert not receipt.is_done
+    n_commits = len(a.sync._carrier.outbox.old_revisions())
+    assert n_commits >= 3
+    a.remote = DatasetRemote(REPO, token=ANNA, endpoint=hub.endpoint, is_known=True)
+    a.store.close()
+    a.restart()
+    hub.log.clear()
+    a.sync.tick()
+    assert a.sync.receipt(receipt.number).revisions == n_commits
+    assert len([r for r in hub.requests("info") if "/revision/" in r.path]) >= n_commits
+    assert a.sync._carrier.outbox.old_revisions() == []
+
+
+LOAD = """
+import json, sys
+import datasets
+datasets.disable_progress_bars()
+for line in sys.stdin:
+    rows = datasets.load_dataset("anna/ratings", revision=line.strip(), split="train")
+    print(json.dumps([repr(rows.features), sorted(rows["rating_id"])]), flush=True)
+"""
+
+
+def test_datasets_loads_the_repository_as_it_grows_is_compacted_and_erased_from(
+    make, world, hub, remote, tmp_path, pytestconfig
+):
+    a = make()
+    rater = world.rater()
+    old = (pytestconfig.rootpath / "tests/golden/ratings-v1.parquet").read_bytes()
+    old_rows = read_shard(old, path="old")
+    remote.commit(
+        remote.snapshot(), add={"data/ratings/ym=2026-10/a.parquet": old}, message="Older schema"
+    )
+    a.answer(rater)
+    a.answer()
+    a.sync.flush()
+    a.answer()
+    a.sync.flush()
+    with subprocess.Popen(
+        [sys.executable, "-c", LOAD],
+        env=os.environ | hub.environment(tmp_path / "home", token=ANNA),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+
+        def loaded():
+            process.stdin.write(f"{remote.snapshot().revision}\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        everything = [repr(features()), ids([*old_rows, *a.answered])]
+        assert loaded() == everything
+        assert a.sync.compact().files_after == 2
+        assert loaded() == everything
+        assert a.sync.erase([rater.rater_id]).is_done
+        assert loaded() == [repr(features()), ids([*old_rows, *a.answered[5:]])]
+
+
 def test_a_public_repository_gets_no_row(make, hub):
     hub.add_repo(REPO, private=False)
     a = make()
@@ -175,7 +343,7 @@ SERVER = textwrap.dedent("""
     sync = Sync(store, DatasetRemote("anna/ratings", token="hf_anna", endpoint=sys.argv[2]))
     sync.start()
     try:
-        while sync.health().last_success is None:
+        while sync.health().last_success is None and len(sys.argv) == 4:
             signal.sigtimedwait([], 0.01)
         page, rows = page_and_rows()
         store.add_page(page, rows)
@@ -218,3 +386,26 @@ def test_sigterm_carries_what_waits_within_ten_seconds_or_leaves_it_on_the_disk(
             assert ids(store.ratings()) == sorted(kept)
     else:
         assert raw_ids(remote) == sorted(kept)
+
+
+def test_sigterm_carries_what_came_while_rows_were_brought_back(hub, make, tmp_path, remote):
+    a = make()
+    for _ in range(3):
+        a.answer()
+        a.sync.flush()
+    hangs = hub.fail("resolve", "hang", count=1000, method="GET")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path / "x.sqlite3"), hub.endpoint, "4", "at once"],
+        cwd=ROOT,
+        env=os.environ | hub.environment(tmp_path / "home", token=ANNA),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    kept = process.stdout.readline().split()
+    assert hangs.reached.wait(20)
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=30)
+    assert (process.returncode, int(rest)) == (143, 0)
+    hub.calm()
+    assert raw_ids(remote) == sorted([*ids(a.answered), *kept])
