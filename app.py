@@ -7,6 +7,7 @@ once, in `main`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import os
 import signal
@@ -22,9 +23,11 @@ import numpy as np
 import torch
 
 from feedback import (
+    ACCOUNT_NAME,
     DATABASE_NAME,
     FeedbackError,
     RatingStore,
+    ReleaseAccount,
     load_keys,
 )
 from feedback.columns import Source
@@ -48,7 +51,28 @@ from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
 from shell.chart import dial_chart
 from shell.copying import health_report, open_copy, running
 from shell.desk import Clicks, RatingDesk
-from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor
+from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor, starting_prior
+from shell.evidence import ARCHIVE, Evidence, Publisher, open_publisher
+from shell.loop import LoopSettings, plan_loop
+from shell.model_words import (
+    DURATION,
+    LABEL_CHOICES,
+    LEGEND,
+    MODELS_INTRO,
+    N_MODELS_CHOICES,
+    N_MODELS_INFO,
+    N_PEOPLE_CHOICES,
+    SHARE_CHOICES,
+    TARGET_CHOICES,
+    charts_html,
+    method_choices,
+    numbers_table,
+    publish_line,
+    said_line,
+    steps_html,
+    verdict_line,
+)
+from shell.models import PASSED_ON, LoopQueue, LoopRun, RunView
 from shell.pictures import PictureFolder, take_upload, tile
 from shell.routes import ClosedDoors, HealthRoute, NoStore, QuietErrors, SmallBodies
 from shell.style import (
@@ -59,6 +83,7 @@ from shell.style import (
     SAVE_FILE,
     SCROLL_TO_DIAL,
     SCROLL_TO_HEADING,
+    SCROLL_TO_LOOP,
 )
 from shell.visit import OpenPhotos, Visit
 from shell.wording import (
@@ -413,6 +438,115 @@ class Handlers:
         return privacy_line(variant) + measured + worst
 
 
+class ModelHandlers:
+    """What the controls of the *Models* page do; a visitor's run is in the state they are given.
+
+    Args:
+        loops: Runs the loop.
+        pictures: What the page serves files from.
+        publisher: Sends a model to the Hub; None where the app has no right to.
+        missing: Then, what it was started without, in a sentence.
+    """
+
+    def __init__(
+        self,
+        loops: LoopQueue,
+        *,
+        pictures: PictureFolder,
+        publisher: Publisher | None,
+        missing: str,
+    ) -> None:
+        self._loops = loops
+        self._pictures = pictures
+        self._publisher = publisher
+        self._missing = missing
+
+    @for_visitor
+    def set_target(self, target: str) -> Any:
+        """Offer the methods that apply to a kind of model."""
+        choices = method_choices(LoopSettings(target).target)
+        return gr.update(choices=choices, value=choices[0][1])
+
+    @for_visitor
+    def start_loop(
+        self,
+        target: str,
+        label: str,
+        share: float,
+        method: str,
+        n_models: int,
+        n_people: int,
+        run: LoopRun | None,
+    ) -> tuple[Any, ...]:
+        """Put a run into the queue, one per visitor at a time."""
+        if run is not None and not self._loops.look(run).is_over:
+            raise InvalidArgumentError(
+                "One run at a time must be enough, got another. Cancel yours or wait for its end."
+            )
+        run = self._loops.enter(LoopSettings(target, label, share, method, n_models, n_people))
+        return *_progress(self._loops.look(run)), gr.update(visible=False), run
+
+    @for_visitor
+    def watch_loop(self, run: LoopRun | None) -> tuple[Any, ...]:
+        """Show how far the run is, and what it found once it is done."""
+        if run is None:
+            return *(gr.skip() for _ in range(4)), gr.Timer(active=False), *_NO_RESULT, None
+        view, evidence = self._loops.look(run), run.evidence
+        if evidence is None:
+            return *_progress(view), *_NO_RESULT, run
+        can_publish = self._publisher is not None and evidence.has_passed
+        return (
+            *_progress(view),
+            gr.update(visible=True),
+            verdict_line(evidence),
+            charts_html(evidence),
+            numbers_table(evidence),
+            gr.update(interactive=can_publish),
+            publish_line(evidence, self._missing),
+            run,  # Set again, so that it is not too old while somebody looks.
+        )
+
+    @for_visitor
+    def cancel_loop(self, run: LoopRun | None) -> Any:
+        """End the run."""
+        if run is not None:
+            self._loops.cancel(run)
+        return gr.update(interactive=False)
+
+    @for_visitor
+    def download_model(self, run: LoopRun | None) -> str:
+        """Make one file of the model and its evidence."""
+        return self._pictures.file(_found(run).archive(), ARCHIVE)
+
+    @for_visitor
+    def publish_model(self, run: LoopRun | None) -> str:
+        """Publish the model, where the app may and the gate allows it."""
+        evidence = _found(run)
+        if self._publisher is None:
+            raise InvalidArgumentError(publish_line(None, self._missing))
+        return evidence.publish(self._publisher)
+
+
+_NO_RESULT = tuple(gr.skip() for _ in range(6))
+
+
+def _found(run: LoopRun | None) -> Evidence:
+    if run is None or run.evidence is None:
+        raise InvalidArgumentError("The loop must have been run in this tab. Run it first.")
+    return run.evidence
+
+
+def _progress(view: RunView) -> tuple[Any, ...]:
+    """Show what runs, its steps, the button that fits, and whether to look again."""
+    return (
+        said_line(view),
+        gr.update(value=steps_html(view), visible=True),
+        gr.update(visible=view.is_over),
+        gr.update(visible=not view.is_over, interactive=not view.is_over),
+        gr.Timer(active=not view.is_over),
+    )
+
+
 def _shown(*, dial: bool, page: bool) -> tuple[Any, Any]:
     return gr.update(visible=dial), gr.update(visible=page)
 
@@ -464,39 +598,54 @@ def build_page(
     *,
     anonymizer: Anonymizer,
     desk: RatingDesk,
+    loops: LoopQueue,
     cache: Path,
     examples: Sequence[Path] = (),
     curve: StrengthCurve | None = None,
+    publishing: tuple[Publisher | None, str] = (None, ""),
 ) -> gr.Blocks:
     """Build the page.
 
     Args:
         anonymizer: Makes variants.
         desk: Asks for answers and keeps them.
+        loops: Runs the loop of the *Models* page.
         cache: Folder for pictures on their way to the browser, the value of `GRADIO_TEMP_DIR`.
         examples: Pictures to try.
         curve: How strength was measured, None where it was not.
+        publishing: From `open_publisher`.
     """
     page: gr.Blocks
     with gr.Blocks(
         title="Privacy Dial", analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as page:
+        pictures = PictureFolder(cache, source_type=anonymizer.backend.digital_source_type)
         handlers = Handlers(
             anonymizer,
             desk,
             uploads=page.upload_file_set,
             examples=examples,
-            pictures=PictureFolder(cache, source_type=anonymizer.backend.digital_source_type),
+            pictures=pictures,
             curve=curve,
         )
         memory = _Memory()
         gr.Markdown(INTRO)
-        start = _Start(examples)
-        dial = _Dial()
-        blind = _BlindPage()
-        storage = _add_erasure(handlers, memory, blind)
-        with gr.Accordion("About", open=False):
-            gr.Markdown(ABOUT)
+        timer = gr.Timer(1.0, active=False)
+        with gr.Tab("Protect"):
+            start = _Start(examples)
+            dial = _Dial()
+            blind = _BlindPage()
+            storage = _add_erasure(handlers, memory, blind)
+            with gr.Accordion("About", open=False):
+                gr.Markdown(ABOUT)
+        publisher, missing = publishing
+        with gr.Tab("Models") as models:
+            _wire_models(
+                ModelHandlers(loops, pictures=pictures, publisher=publisher, missing=missing),
+                _Models(timer),
+            )
+        # Its regions are there only once it is shown.
+        models.select(None, None, None, js=ANNOUNCE)
         _wire_photo(handlers, memory, start, dial, blind)
         _wire_dial(handlers, memory, dial)
         _wire_page(handlers, memory, dial, blind)
@@ -641,6 +790,68 @@ class _BlindPage:
         return [self.chart, self.progress, self.why, self.more, self.use]
 
 
+class _Models:
+    """What to choose for a run of the loop, how far it is, and what the audit found.
+
+    Args:
+        timer: Looks at the run, whichever tab is shown.
+    """
+
+    def __init__(self, timer: gr.Timer) -> None:
+        self.timer = timer
+        self.run = gr.State(None, time_to_live=CACHE_SECONDS[1])
+        gr.Markdown(MODELS_INTRO)
+        chosen = LoopSettings()
+        with gr.Row():
+            self.target = gr.Radio(TARGET_CHOICES, value=chosen.target, label="Target model")
+            self.label = gr.Radio(LABEL_CHOICES, value=chosen.label, label="What it shall tell")
+            self.share = gr.Radio(
+                SHARE_CHOICES, value=chosen.share, label="People who turn their dial"
+            )
+        with gr.Accordion("More choices", open=False):
+            self.method = gr.Radio(
+                method_choices(chosen.target),
+                value=chosen.method,
+                label="Unlearning method",
+                elem_id="method",
+            )
+            self.n_models = gr.Radio(
+                N_MODELS_CHOICES,
+                value=chosen.n_models,
+                label="Shadow models of each kind",
+                info=N_MODELS_INFO,
+            )
+            self.n_people = gr.Radio(
+                N_PEOPLE_CHOICES, value=chosen.n_people, label="People in the training data"
+            )
+        with gr.Row():
+            self.start = gr.Button("Run the loop", variant="primary")
+            self.cancel = gr.Button("Cancel", variant="stop", visible=False)
+        self.said = gr.Markdown(DURATION, elem_id="loop-said")
+        self.steps = gr.HTML(visible=False, elem_id="loop-steps")
+        with gr.Column(visible=False) as self.result:
+            self.verdict = gr.Markdown(elem_id="verdict")
+            self.charts = gr.HTML(elem_id="audit")
+            gr.Markdown(LEGEND, elem_classes="quiet")
+            with gr.Accordion("All checks, in numbers", open=False):
+                self.numbers = gr.Markdown(elem_id="numbers")
+            with gr.Row():
+                self.download = gr.Button("Download model and evidence")
+                self.publish = gr.Button("Publish to the Hub", interactive=False)
+            self.publish_said = gr.Markdown(elem_id="publish-said")
+            self.file = gr.File(visible=False)
+
+    @property
+    def choices(self) -> list[Any]:
+        """What a run is made from, in the order of `start_loop`."""
+        return [self.target, self.label, self.share, self.method, self.n_models, self.n_people]
+
+    @property
+    def progress(self) -> list[Any]:
+        """What shows how far a run is, in the order of `_progress`."""
+        return [self.said, self.steps, self.start, self.cancel, self.timer]
+
+
 def _picture(label: str, alt_text: str, *, min_width: int) -> gr.Image:
     return gr.Image(
         label=label,
@@ -741,6 +952,27 @@ def _wire_result(
     using.success(None, None, None, js=SCROLL_TO_DIAL)
 
 
+def _wire_models(handlers: ModelHandlers, models: _Models) -> None:
+    run = models.run
+    models.target.input(handlers.set_target, [models.target], [models.method], **_LIVE)
+    starting = models.start.click(
+        handlers.start_loop,
+        [*models.choices, run],
+        [*models.progress, models.result, run],
+        **_QUICK,
+    )
+    starting.success(None, None, None, js=SCROLL_TO_LOOP)
+    found = [models.result, models.verdict, models.charts, models.numbers]
+    shown = [*models.progress, *found, models.publish, models.publish_said, run]
+    watching = models.timer.tick(handlers.watch_loop, [run], shown, **_LIVE)
+    # One message, not one each second.
+    watching.failure(lambda: gr.Timer(active=False), None, models.timer, **_LIVE)
+    models.cancel.click(handlers.cancel_loop, [run], [models.cancel], **_LIVE)
+    making = models.download.click(handlers.download_model, [run], [models.file], **_QUICK)
+    making.success(None, models.file, None, js=SAVE_FILE)
+    models.publish.click(handlers.publish_model, [run], [models.publish_said], **_QUICK)
+
+
 def launch_settings(
     *, data_dir: Path, host: str, port: int, report: Callable[[], Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -839,12 +1071,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             environment["GRADIO_TEMP_DIR"] = cache
             backend = EmbeddedBackend.load(model)
             anonymizer = Anonymizer(backend, default_detector())
-            threading.Thread(target=warm_up, args=[anonymizer], daemon=True).start()
+            threading.Thread(target=warm_up, args=[anonymizer]).start()
             remote, fault = open_copy(store, **place)
             if fault:
                 sys.stderr.write(f"{fault}\n")
             sync = Sync(store, remote)
+            prior, said = starting_prior(
+                ReleaseAccount(data_dir / ACCOUNT_NAME),
+                model_version=f"{backend.name}@{backend.revision}",
+            )
+            if said:
+                sys.stderr.write(f"{said}\n")
             kind = next((name for name in ("dataset", "bucket") if place[name]), "none")
+            loops = LoopQueue(
+                functools.partial(plan_loop, data=ROOT / "examples" / "labelled"),
+                environment={name: environment[name] for name in PASSED_ON if name in environment},
+            )
             page = build_page(
                 anonymizer=anonymizer,
                 desk=RatingDesk(
@@ -853,10 +1095,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     sync=sync,
                     model=backend.revision,
                     floor=privacy_floor(backend.model.curve),
+                    prior=prior,
                 ),
+                loops=loops,
                 curve=backend.model.curve,
                 examples=sorted((ROOT / "examples").glob("*-a.png"))[:6],
                 cache=Path(cache),
+                publishing=open_publisher(
+                    environment.get("PRIVACY_DIAL_MODELS") or None,
+                    token=place["token"],
+                    endpoint=place["endpoint"],
+                ),
             )
             page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
             report = functools.partial(
@@ -865,7 +1114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = launch_settings(
                 data_dir=data_dir, host=options.host, port=options.port, report=report
             )
-            with running(sync):
+            with running(sync), contextlib.closing(loops):
                 serve(page, settings)
     except KeyboardInterrupt:  # SIGTERM or Ctrl-C while the model loads.
         return 0

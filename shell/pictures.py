@@ -41,17 +41,17 @@ class PictureFolder:
         buffer = io.BytesIO()
         small = Image.fromarray(np.ascontiguousarray(reduced(pixels, PREVIEW_SIDE)))
         small.save(buffer, "JPEG", quality=90, xmp=self._mark)
-        return self._save(buffer.getvalue(), "picture.jpg")
+        return self.file(buffer.getvalue(), "picture.jpg")
 
     def download(self, variant: Variant) -> str:
         """Write the file of a variant and return its path."""
         data = encode_png(variant.image, digital_source_type=self._source_type)
-        return self._save(data, "privacy-dial.png")
+        return self.file(data, "privacy-dial.png")
 
-    def _save(self, data: bytes, name: str) -> str:
+    def file(self, data: bytes, name: str) -> str:
         """Write a file for the browser under a random folder, which nobody can compute."""
         folder = self._folder / secrets.token_hex(16)
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / name).write_bytes(data)
         return str(folder / name)
 

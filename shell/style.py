@@ -1,4 +1,4 @@
-"""How the page looks, and the two small scripts it runs in the browser; only text."""
+"""How the page looks, and the small scripts it runs in the browser; only text."""
 
 from __future__ import annotations
 
@@ -45,7 +45,53 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .dark .dial-chart .mean { fill: #1f2937; }
 .dark .dial-chart line.decision { stroke: #e0e7ff; }
 .dark .dial-chart path.decision { fill: #e0e7ff; }
+.loop-steps { list-style: none; padding: 0; margin: 4px 0; }
+.loop-steps li { display: flex; gap: 10px; padding: 6px 0; margin: 0; }
+.loop-steps .mark { flex: 0 0 22px; text-align: center; font-weight: 700; }
+.loop-steps .step { flex: 1; min-width: 0; }
+.loop-steps .running .mark { color: #4f46e5; }
+.loop-steps .done .mark { color: #15803d; }
+.loop-steps .failed .mark { color: #b91c1c; }
+.dark .loop-steps .running .mark { color: #a5b4fc; }
+.dark .loop-steps .done .mark { color: #86efac; }
+.dark .loop-steps .failed .mark { color: #fca5a5; }
+.loop-steps progress { appearance: none; display: block; width: 100%; max-width: 460px;
+  height: 10px; margin: 6px 0 2px; border: 0; border-radius: 5px; background: #d1d5db;
+  overflow: hidden; }
+.loop-steps progress::-webkit-progress-bar { background: #d1d5db; }
+.loop-steps progress::-webkit-progress-value { background: #4f46e5; }
+.loop-steps progress::-moz-progress-bar { background: #4f46e5; }
+.audit { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 320px), 1fr));
+  gap: 20px; align-items: start; }
+.audit figure { margin: 0; min-width: 0; }
+.audit figcaption { font-weight: 600; margin-bottom: 4px; }
+.audit figure p { margin: 4px 0 0; opacity: .85; }
+.audit .drawing { overflow-x: auto; }
+.audit-chart { display: block; width: 100%; max-width: 460px; }
+#numbers td, #numbers th { padding: 4px 6px; overflow-wrap: normal; word-break: normal; }
+.audit .plot { display: block; width: 100%; min-width: 440px; max-width: 460px; margin: 0; }
+.dark .audit .plot { filter: invert(.9) hue-rotate(180deg); }
+.audit-chart text { fill: #374151; font: 12px system-ui, sans-serif; }
+.audit-chart .rule { stroke: #9ca3af; stroke-width: .75; }
+.audit-chart .limit { stroke: #374151; stroke-width: 1.5; stroke-dasharray: 3 3; }
+.audit-chart .original { fill: #b2182b; }
+.audit-chart .unlearned { fill: #2166ac; }
+.audit-chart .reference { fill: #6b7280; }
+.audit-chart .interval { stroke: #111827; stroke-width: 1.5; fill: none; }
+.audit-chart .interval.original { stroke: #b2182b; stroke-width: 3; }
+.audit-chart .interval.unlearned { stroke: #2166ac; stroke-width: 3; }
+.audit-chart .interval.reference { stroke: #6b7280; stroke-width: 3; }
+.dark .audit-chart text { fill: #d1d5db; }
+.dark .audit-chart .limit { stroke: #d1d5db; }
+.dark .audit-chart .original { fill: #f87171; }
+.dark .audit-chart .unlearned { fill: #60a5fa; }
+.dark .audit-chart .reference { fill: #9ca3af; }
+.dark .audit-chart .interval { stroke: #f9fafb; }
+.dark .audit-chart .interval.original { stroke: #f87171; }
+.dark .audit-chart .interval.unlearned { stroke: #60a5fa; }
+.dark .audit-chart .interval.reference { stroke: #9ca3af; }
 @media (max-width: 480px) {
+  #numbers table { font-size: 12px; }
   #just-right .wrap, #why-not .wrap, #best .wrap { gap: 8px; }
   #just-right .wrap, #why-not .wrap { flex-direction: column; }
 }
@@ -57,14 +103,14 @@ SAVE_FILE = """(file) => {
   if (!file) return;
   const link = document.createElement("a");
   link.href = file.url;
-  link.download = "privacy-dial.png";
+  link.download = file.orig_name || "privacy-dial.png";
   document.body.append(link);
   link.click();
   link.remove();
 }"""
 """Saves the file that was just made; the browser is told its name."""
 ANNOUNCE = """() => {
-  for (const id of ["status", "privacy", "outcome", "set", "erased"]) {
+  for (const id of ["status", "privacy", "outcome", "set", "erased", "loop-said"]) {
     const region = document.getElementById(id);
     region?.setAttribute("role", "status");
     region?.setAttribute("aria-live", "polite");
@@ -73,6 +119,7 @@ ANNOUNCE = """() => {
 """Lets screen readers speak the lines that change."""
 SCROLL_TO_HEADING = "() => document.getElementById('heading')?.scrollIntoView()"
 SCROLL_TO_DIAL = "() => document.getElementById('status')?.scrollIntoView()"
+SCROLL_TO_LOOP = "() => document.getElementById('loop-said')?.scrollIntoView()"
 """Bring the new part into view; on a phone the button that was pressed is far below it."""
 HISTORY_KEY = "privacy-dial-history"
 """Where the browser keeps its record, sealed here; so the key Gradio asks for is no secret."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -25,10 +26,13 @@ from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import HogDetector
 from shell.copying import health_report
 from shell.desk import RatingDesk
+from shell.loop import plan_loop
+from shell.models import LoopQueue
 from shell.wording import JUST_RIGHT
 from tests.privacy_core.tiny import write_tiny_model
 
 API = "/gradio_api"
+PEOPLE = Path(__file__).parent.parent / "examples" / "labelled"
 JUST_FINE = JUST_RIGHT[2]
 
 
@@ -75,6 +79,9 @@ def start(folder: Path, **collaborators: Any) -> RunningPage:
             "anonymizer": Anonymizer(backend, HogDetector(smallest_face=80, threshold=0.5)),
             "desk": RatingDesk(
                 store=store, keys=keys, sync=sync, clock=clock, model=backend.revision
+            ),
+            "loops": LoopQueue(
+                functools.partial(plan_loop, data=PEOPLE), environment=dict(os.environ)
             ),
             "cache": cache,
             "curve": backend.model.curve,

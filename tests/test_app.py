@@ -692,8 +692,9 @@ def test_the_store_and_the_keys_are_never_served(running, visitor):
 
 
 def test_state_and_pictures_live_fifteen_minutes(running):
-    (state,) = [b for b in running.page.blocks.values() if type(b) is app.gr.State]
-    assert state.time_to_live == timedelta(minutes=15).total_seconds()
+    states = [b for b in running.page.blocks.values() if type(b) is app.gr.State]
+    assert len(states) == 2
+    assert {s.time_to_live for s in states} == {timedelta(minutes=15).total_seconds()}
 
 
 @pytest.fixture

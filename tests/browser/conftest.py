@@ -1,7 +1,12 @@
-"""One page running the shipped model, and one headless Chromium per test, of the width it asks."""
+"""One page running the shipped model, and one headless Chromium per test, of the width it asks.
+
+`PRIVACY_DIAL_SCREENSHOTS=1` puts pictures into `docs/screenshots/`, else they go to a temporary
+folder.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +17,7 @@ from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import default_detector
 from tests.page_server import start
 
+SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -66,3 +72,24 @@ def open_tab(chromium, tmp_path):
         yield open_tab
         for context in contexts:
             context.close()
+
+
+@pytest.fixture
+def take(tmp_path):
+    """Return a function that photographs the tab under a name."""
+    folder = SCREENSHOTS if os.environ.get("PRIVACY_DIAL_SCREENSHOTS") else tmp_path / "shots"
+
+    def take(tab, name):
+        folder.mkdir(parents=True, exist_ok=True)
+        tab.wait_for_function("[...document.images].every((image) => image.complete)")
+        # Gradio fades new parts in; what is shown is what is meant once nothing moves.
+        tab.wait_for_function("document.getAnimations().every((a) => a.playState !== 'running')")
+        tab.screenshot(path=folder / f"{name}.png", full_page=True)
+
+    return take
+
+
+@pytest.fixture
+def faults():
+    """Lists what the browser complained about and where it reached out to."""
+    return []

@@ -1,12 +1,7 @@
-"""The page in a real browser, from upload to download; look at the pictures it takes.
-
-`PRIVACY_DIAL_SCREENSHOTS=1` puts them into `docs/screenshots/`, else they go to a temporary folder.
-"""
+"""The page in a real browser, from upload to download; look at the pictures it takes."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
@@ -18,7 +13,6 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
 ]
-SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
 RECORD = "localStorage.getItem('privacy-dial-history')"
 VARIANT = "Your photo with the faces replaced"
 
@@ -28,27 +22,6 @@ def photo(tmp_path, astronaut):
     path = tmp_path / "photo.jpg"
     Image.fromarray(astronaut).save(path, quality=92)
     return path
-
-
-@pytest.fixture
-def take(tmp_path):
-    """Return a function that photographs the tab under a name."""
-    folder = SCREENSHOTS if os.environ.get("PRIVACY_DIAL_SCREENSHOTS") else tmp_path / "shots"
-
-    def take(tab, name):
-        folder.mkdir(parents=True, exist_ok=True)
-        tab.wait_for_function("[...document.images].every((image) => image.complete)")
-        # Gradio fades new parts in; what is shown is what is meant once nothing moves.
-        tab.wait_for_function("document.getAnimations().every((a) => a.playState !== 'running')")
-        tab.screenshot(path=folder / f"{name}.png", full_page=True)
-
-    return take
-
-
-@pytest.fixture
-def faults():
-    """Lists what the browser complained about and where it reached out to."""
-    return []
 
 
 def watch(tab, faults):

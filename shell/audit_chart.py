@@ -1,0 +1,205 @@
+"""Draws an audit's numbers as small SVGs; knows `audit.json` as plain values, no page, no model.
+
+Colours come from the page's style by class, so that the pictures read in light and dark; the same
+content stands in their text alternatives.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+WIDTH = 340
+_LEFT, _RIGHT = 42, 334
+GROUPS = ("original", "unlearned", "reference")
+ROWS = ("retain", "forget", "revised", "test")
+ATTACK = "per-example attack AUC"
+"""The gate's name for the check of the attack."""
+_LABEL = 92
+_HALF = 0.5
+
+
+def accuracy_chart(audit: Mapping[str, Any]) -> str:
+    """Return bars of accuracy with intervals: each model on each kind of rows."""
+    found = _accuracies(audit)
+    rows = [name for name in ROWS if any(name in one for one in found.values())]
+    top, ground = 30, 150
+    span = (_RIGHT - _LEFT) / max(len(rows), 1)
+    wide = 0.8 * span / max(len(found), 1)
+
+    def y(share: float) -> float:
+        return ground - (ground - top) * share
+
+    parts = [_legend(tuple(found))]
+    parts += [_grid(_LEFT, y(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
+    for place, name in enumerate(rows):
+        for number, (group, values) in enumerate(found.items()):
+            if name not in values:
+                continue
+            value, low, high = _ends(values[name])
+            x = _LEFT + span * (place + 0.1) + number * wide
+            parts.append(
+                f'<rect class="{group}" x="{x:.1f}" y="{y(value):.1f}" width="{wide - 2:.1f}" '
+                f'height="{ground - y(value):.1f}"/>'
+                f'<path class="interval" d="M{x + wide / 2 - 1:.1f} {y(low):.1f}V{y(high):.1f}"/>'
+            )
+        parts.append(_text(_LEFT + span * (place + 0.5), ground + 17, name, anchor="middle"))
+    return _svg(ground + 24, accuracy_sentence(audit), parts)
+
+
+def accuracy_sentence(audit: Mapping[str, Any]) -> str:
+    """Return in words what the bars show."""
+    parts = [
+        f"{group} model: " + ", ".join(
+            f"{name} {_percent(values[name])}" for name in ROWS if name in values
+        )
+        for group, values in _accuracies(audit).items()
+    ]  # fmt: skip
+    return f"Accuracy with 95 % intervals. {'; '.join(parts)}."
+
+
+def attack_chart(audit: Mapping[str, Any]) -> str:
+    """Return how well the attack tells each model from retrained ones; "" where it was not run."""
+    found, limit = _attacks(audit), _limit(audit)
+    if not found:
+        return ""
+    ground = 34 + 30 * len(found)
+
+    def x(auc: float) -> float:
+        return _LABEL + (_RIGHT - 8 - _LABEL) * auc
+
+    parts = [
+        f'<line class="rule" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="22" y2="{ground}"/>'
+        + _text(x(at), ground + 16, words, anchor="middle")
+        for at, words in ((0.0, "0"), (_HALF, "0.5 guessing"), (1.0, "1"))
+    ]
+    if limit is not None:
+        parts.append(
+            f'<line class="limit" x1="{x(limit):.1f}" x2="{x(limit):.1f}" y1="18" y2="{ground}"/>'
+            + _text(x(limit), 13, f"limit {limit:.2f}", anchor="middle")
+        )
+    for place, (group, values) in enumerate(found.items()):
+        value, low, high = _ends(values)
+        y = 40 + 30 * place
+        name = "control" if group == "reference" else group
+        parts.append(
+            _text(0, y + 4, name)
+            + f'<path class="interval {group}" d="M{x(low):.1f} {y}H{x(high):.1f}"/>'
+            f'<circle class="{group}" cx="{x(value):.1f}" cy="{y}" r="5.5"/>'
+        )
+    return _svg(ground + 24, attack_sentence(audit), parts)
+
+
+def attack_sentence(audit: Mapping[str, Any]) -> str:
+    """Return in words what the attack found."""
+    parts = [
+        f"{'control: retrained models' if group == 'reference' else group + ' model'} "
+        f"{values['value']:.2f}{_between(values)}"
+        for group, values in _attacks(audit).items()
+    ]
+    limit = _limit(audit)
+    ending = "" if limit is None else f" The gate's limit is {limit:.2f}."
+    return f"Area under the attack's curve, 0.5 is guessing. {'; '.join(parts)}.{ending}"
+
+
+def cost_chart(audit: Mapping[str, Any]) -> str:
+    """Return unlearning's cost beside retraining's; "" where it was not measured."""
+    ratios = audit["costs"].get("ratio_to_retraining", {})
+    if not ratios:
+        return ""
+    highest = max(1.0, *ratios.values())
+    parts, y = [], 20
+    for name, ratio in ratios.items():
+        parts.append(_text(0, y, name.replace("_", " ")))
+        for group, share in (("unlearned", ratio), ("reference", 1.0)):
+            y += 8
+            parts.append(
+                f'<rect class="{group}" x="0" y="{y}" height="12" '
+                f'width="{max(1.0, 250 * share / highest):.1f}"/>'
+                + _text(max(1.0, 250 * share / highest) + 6, y + 11, f"{share:.0%}")
+            )
+            y += 8
+        y += 24
+    parts.insert(0, _legend(("unlearned", "reference"), y=y + 2))
+    return _svg(y + 10, cost_sentence(audit), parts)
+
+
+def cost_sentence(audit: Mapping[str, Any]) -> str:
+    """Return in words what unlearning cost."""
+    ratios = audit["costs"].get("ratio_to_retraining", {})
+    parts = [f"{ratio:.0%} of the {name.replace('_', ' ')}" for name, ratio in ratios.items()]
+    return f"Unlearning took {' and '.join(parts)} of retraining." if parts else ""
+
+
+def drawn(svg: bytes | None, sentence: str) -> str:
+    """Return one of the audit's own plots as a picture inside the page; "" without one."""
+    if svg is None:
+        return ""
+    data = base64.b64encode(svg).decode()
+    # On a phone it is wider than the page, so it can be scrolled, by keyboard too.
+    return (
+        '<div class="drawing" tabindex="0" role="region" aria-label="Curve, may be scrolled">'
+        f'<img class="plot" alt={quoteattr(sentence)} src="data:image/svg+xml;base64,{data}"/>'
+        "</div>"
+    )
+
+
+def _accuracies(audit: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    models = audit["models"]
+    return {name: models[name]["accuracy"] for name in GROUPS if name in models}
+
+
+def _attacks(audit: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    models = audit["models"]
+    return {
+        name: models[name]["u_lira"]["auc"] for name in GROUPS if "u_lira" in models.get(name, {})
+    }
+
+
+def _limit(audit: Mapping[str, Any]) -> float | None:
+    found = [check["limit"] for check in audit["gate"]["checks"] if check["name"] == ATTACK]
+    return found[0] if found else None
+
+
+def _ends(values: Mapping[str, float | None]) -> tuple[float, float, float]:
+    value = values["value"] or 0.0
+    low, high = values["low"], values["high"]
+    return value, value if low is None else low, value if high is None else high
+
+
+def _percent(values: Mapping[str, float | None]) -> str:
+    value, low, high = _ends(values)
+    return f"{value:.0%} ({low:.0%} to {high:.0%})"
+
+
+def _between(values: Mapping[str, float | None]) -> str:
+    low, high = values["low"], values["high"]
+    return "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+
+
+def _legend(groups: Sequence[str], *, y: int = 12) -> str:
+    return "".join(
+        f'<rect class="{group}" x="{8 + 108 * place}" y="{y - 9}" width="10" height="10"/>'
+        + _text(23 + 108 * place, y, group)
+        for place, group in enumerate(groups)
+    )
+
+
+def _grid(x: float, y: float, words: str) -> str:
+    line = f'<line class="rule" x1="{x}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return line + _text(x - 4, y + 4, words, anchor="end")
+
+
+def _text(x: float, y: float, words: str, *, anchor: str = "start") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _svg(height: float, sentence: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg class="audit-chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
+        f'aria-label={quoteattr(sentence)} xmlns="http://www.w3.org/2000/svg">'
+        f"{''.join(parts)}</svg>"
+    )
