@@ -79,11 +79,12 @@ class OpenPhoto:
     def requests(self) -> Mapping[int, FaceRequest]:
         """Index → what the backend gets of each face that can be anonymized, at strength 0."""
         height, width = self.photo.pixels.shape[:2]
+        zoom = self.backend.zoom
         corners = np.array([(0, 0), (width - 1, 0), (width - 1, height - 1), (0, height - 1)])
         return {
             i: FaceRequest(
-                self._prepared.face_pixels(i),
-                self._prepared.context_pixels(i),
+                self._prepared.face_pixels(i, zoom=zoom),
+                self._prepared.context_pixels(i, zoom=zoom),
                 self._prepared.alignment(i).to_template(corners.astype(np.float64)),
                 0.0,
                 self.key.child(f"face {i}"),

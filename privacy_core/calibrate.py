@@ -19,6 +19,7 @@ from scipy.stats import beta
 
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.backends.inpainting import InpaintingBackend
 from privacy_core.diffusion.model import EmbeddedModel
 from privacy_core.diffusion.prepare import identity_of, pixel_digest, split_of
 from privacy_core.diffusion.sampler import CAUTION
@@ -161,7 +162,11 @@ def verification_threshold(
 
 
 def fit_curve(
-    measured: Measurement, sigmas: NDArray[np.float64], threshold: float
+    measured: Measurement,
+    sigmas: NDArray[np.float64],
+    threshold: float,
+    *,
+    top: float | None = None,
 ) -> StrengthCurve:
     """Place the anchors on a measured grid of noise levels.
 
@@ -173,6 +178,7 @@ def fit_curve(
         measured: On provisional strengths whose noise is `sigmas`; the first is strength 0.
         sigmas: (r - 1,) increasing noise levels of all strengths but the first.
         threshold: Verification threshold.
+        top: Noise of the last knot, above all of `sigmas`; the embedded model's when None.
 
     Raises:
         InvalidArgumentError: Even the strongest noise does not meet an anchor, or the weakest
@@ -193,8 +199,9 @@ def fit_curve(
             f"step by step, got {verified[0]:.0%} without noise and anchors at σ = "
             f"{', '.join(f'{knot:.3g}' for knot in knots)}. Fit it longer or measure more rungs."
         )
-    # What the denoiser is told stays within the noise that it was trained on.
-    top = min(max(SIGMA_MAX / 2, 1.5 * knots[-1]), 1.25 * SIGMA_MAX / CAUTION)
+    if top is None:
+        # What the denoiser is told stays within the noise that it was trained on.
+        top = min(max(SIGMA_MAX / 2, 1.5 * knots[-1]), 1.25 * SIGMA_MAX / CAUTION)
     return StrengthCurve(
         (0.0, *(strength for strength, _ in ANCHORS), 1.0),
         (*knots, top),
@@ -299,7 +306,58 @@ def calibrate_model(
     """
     provisional = StrengthCurve((0.0, 1.0), (_LOWEST_SIGMA, SIGMA_MAX))
     anonymizer = Anonymizer(EmbeddedBackend(replace(model, curve=provisional)), detector)
-    rungs = np.unique(np.linspace(10, 99, n_rungs).round().astype(int))
+    grid = _Grid(provisional, n_rungs, None)
+    curve = _measured_curve(anonymizer, photos, people, grid, recogniser=recogniser, report=report)
+    distance = _typical_code_distance(model, photos, detector)
+    return replace(curve, measured={**curve.measured, "typical_code_distance": distance})
+
+
+def calibrate_backend(
+    backend: InpaintingBackend,
+    photos: Sequence[Photo],
+    people: Sequence[int],
+    *,
+    detector: FaceDetector,
+    recogniser: Recogniser,
+    n_rungs: int = 10,
+    report: Callable[[str, int, int], None],
+) -> StrengthCurve:
+    """Measure a model of the Hub and return its strength curve; see `calibrate_model`.
+
+    Args:
+        backend: The loaded model; a curve it already has is not used, and nothing is repaired.
+        photos: Photos of people; whom the public weights have seen is not known.
+        people: Who is shown on each, -1 where unknown.
+        detector: The product's detector.
+        recogniser: Its distance defines the anchors.
+        n_rungs: Noise levels to measure, evenly spaced in ln σ.
+        report: Progress.
+    """
+    provisional = backend.uncalibrated
+    anonymizer = Anonymizer(backend.with_curve(provisional), detector)
+    grid = _Grid(provisional, n_rungs, provisional.sigmas[-1])
+    return _measured_curve(anonymizer, photos, people, grid, recogniser=recogniser, report=report)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where to measure: rungs of a provisional curve, and the noise of the fitted one's end."""
+
+    provisional: StrengthCurve
+    n_rungs: int
+    top: float | None
+
+
+def _measured_curve(
+    anonymizer: Anonymizer,
+    photos: Sequence[Photo],
+    people: Sequence[int],
+    grid: _Grid,
+    *,
+    recogniser: Recogniser,
+    report: Callable[[str, int, int], None],
+) -> StrengthCurve:
+    rungs = np.unique(np.linspace(10, 99, grid.n_rungs).round().astype(int))
     measured = measure_variants(
         anonymizer,
         photos,
@@ -310,12 +368,9 @@ def calibrate_model(
         report=report,
     )
     threshold, n_pairs = verification_threshold(measured.originals, measured.people)
-    curve = fit_curve(measured, provisional.rung_sigmas()[rungs - 1], threshold)
-    facts = {
-        "recogniser": recogniser.name,
-        "n_pairs": n_pairs,
-        "typical_code_distance": _typical_code_distance(model, photos, detector),
-    }
+    sigmas = grid.provisional.rung_sigmas()[rungs - 1]
+    curve = fit_curve(measured, sigmas, threshold, top=grid.top)
+    facts = {"recogniser": recogniser.name, "n_pairs": n_pairs}
     return replace(curve, measured={**curve.measured, **facts})
 
 

@@ -38,6 +38,10 @@ OWNERS_EYES = (
 )
 _COVERED = "covered with a solid patch that is made from the surroundings"
 _LADDER = "All variants lie on one noise path, so together they cost what the weakest costs."
+_NO_PATH = (
+    "Nothing is guaranteed for them together: several variants may tell more of a face than each "
+    "of them alone."
+)
 _FACES = (
     "Each face has its own noise, and ε holds for each; this is for all of them together, or for "
     "someone who is shown in all of them."
@@ -95,7 +99,10 @@ def ladder_report(
         "kind": "ladder",
         **_common(first, photo_notes),
         "variants": parts,
-        "ladder": {**asdict(together), "note": _LADDER},
+        "ladder": {
+            **asdict(together),
+            "note": _NO_PATH if together.basis == "measured only" else _LADDER,
+        },
         "not_covered": list(NOT_COVERED),
     }
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.output import DigitalSourceType
 from privacy_core.noise import NoiseKey
 from privacy_core.schema import RGB, AttributePolicy, PrivacyStatement, StrengthCurve
@@ -23,8 +24,9 @@ class FaceRequest:
     """One face to be anonymized at one strength.
 
     Attributes:
-        pixels: (128, 128, 3) uint8 template frame, zero outside M; all that is known of the face.
-        context: (128, 128, 3) uint8 template frame of the photo with every M filled.
+        pixels: (128 z, 128 z, 3) uint8 template frame, zero outside M; all that is known of the
+            face. z is the backend's zoom.
+        context: (128 z, 128 z, 3) uint8 template frame of the photo with every M filled.
         quad: (4, 2) corners of the photo in template pixels, clockwise.
         strength: In [0, 1].
         key: This face's own key.
@@ -65,12 +67,14 @@ class Backend(Protocol):
 
     Attributes:
         name: Its name.
-        revision: Digest of its weights, or a version.
+        revision: Digest of its weights, a commit, or a version.
+        zoom: Frame pixels per template pixel that it takes.
         digital_source_type: How a picture made with it is marked.
     """
 
     name: str
     revision: str
+    zoom: int
     digital_source_type: DigitalSourceType
 
     @property
@@ -81,3 +85,18 @@ class Backend(Protocol):
     def generate(self, requests: Sequence[FaceRequest]) -> list[GeneratedFace]:
         """Return one result per request, in order; a failed face is a result with `failure`."""
         ...
+
+
+def refuse_policies(requests: Sequence[FaceRequest], name: str) -> None:
+    """Refuse wishes about attributes, for a backend that knows none.
+
+    Raises:
+        InvalidArgumentError: A request keeps, hides or sets an attribute.
+    """
+    for request in requests:
+        named = [*request.policy.keep, *request.policy.hide, *request.policy.set]
+        if named:
+            raise InvalidArgumentError(
+                f"`policy` must name no attribute for the backend {name!r}, which knows none, got "
+                f"{', '.join(named)}. Use the embedded backend, or drop keep, hide and set."
+            )

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageFilter
 
-from privacy_core.backends.base import FaceRequest, GeneratedFace
-from privacy_core.errors import InvalidArgumentError
+from privacy_core.backends.base import FaceRequest, GeneratedFace, refuse_policies
 from privacy_core.faces.align import SIZE, template_mask
 from privacy_core.faces.output import DigitalSourceType
 from privacy_core.privacy import measured_only
@@ -33,6 +32,7 @@ class BaselineBackend:
 
     revision = "1"
     curve = None
+    zoom = 1
     digital_source_type: DigitalSourceType = "algorithmicallyEnhanced"
 
     def __init__(
@@ -54,7 +54,7 @@ class BaselineBackend:
         Raises:
             InvalidArgumentError: A request keeps, hides or sets an attribute; no filter can.
         """
-        self._check_policies(requests)
+        refuse_policies(requests, self.name)
         inside = template_mask()[..., None]
         results = []
         for request in requests:
@@ -67,16 +67,6 @@ class BaselineBackend:
                 GeneratedFace(filtered, strength, None, privacy, protects=self._reads_no_face)
             )
         return results
-
-    def _check_policies(self, requests: Sequence[FaceRequest]) -> None:
-        for request in requests:
-            named = [*request.policy.keep, *request.policy.hide, *request.policy.set]
-            if named:
-                raise InvalidArgumentError(
-                    f"`policy` must name no attribute for the backend {self.name!r}, which knows "
-                    f"none, got {', '.join(named)}. Use the embedded backend, or drop keep, hide "
-                    "and set."
-                )
 
 
 def blur() -> BaselineBackend:

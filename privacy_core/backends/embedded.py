@@ -48,6 +48,7 @@ class EmbeddedBackend:
     """
 
     name = "embedded"
+    zoom = 1
     digital_source_type: DigitalSourceType = "compositeWithTrainedAlgorithmicMedia"
 
     def __init__(self, model: EmbeddedModel) -> None:

@@ -5,10 +5,23 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from privacy_core.commands.output import Progress, say, unwritable
-from privacy_core.commands.shell import PROGRAM, Commands, Tools, add_data, rows_of, whole_number
+from privacy_core.commands.shell import (
+    PROGRAM,
+    Commands,
+    Tools,
+    add_backend,
+    add_data,
+    rows_of,
+    whole_number,
+)
 from privacy_core.errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from privacy_core.dataset import RowSource
+    from privacy_core.schema import Photo
 
 
 def add_commands(commands: Commands) -> None:
@@ -21,7 +34,7 @@ def add_commands(commands: Commands) -> None:
     fit.add_argument("--seed", default=0, metavar="N")
     calibrate = commands.add("calibrate", _calibrate, "fit what strength means to held-out people")
     add_data(calibrate)
-    calibrate.add_argument("--backend", default="embedded", metavar="NAME")
+    add_backend(calibrate)
     calibrate.add_argument("--model", metavar="DIR", help="model folder (default: the shipped one)")
     calibrate.add_argument("--faces", default=600, metavar="N", help="photos to measure at most")
 
@@ -65,18 +78,16 @@ def _fit_model(options: argparse.Namespace, tools: Tools) -> None:
 
 def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
     if options.backend != "embedded":
-        raise InvalidArgumentError(
-            f"`--backend` must be embedded, the one with a strength curve, got {options.backend!r}."
-        )
+        _calibrate_backend(options, tools)
+        return
     rows = rows_of(options)
     from privacy_core.backends.embedded import MODEL_FOLDER
-    from privacy_core.calibrate import calibrate_model, held_out, spread
+    from privacy_core.calibrate import calibrate_model
     from privacy_core.diffusion.model import load_model, save_curve
 
     folder = Path(options.model) if options.model else MODEL_FOLDER
     model = load_model(folder, with_curve=False)
-    n_faces = whole_number(options.faces, "--faces", at_least=1)
-    photos, people = spread(*held_out(rows, image_column=options.image_column), n_faces)
+    photos, people = _held_out(rows, options)
     curve = calibrate_model(
         model,
         photos,
@@ -91,3 +102,46 @@ def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
         f"Wrote the strength curve to {folder}. "
         f"Next: {PROGRAM} anonymize PHOTO --out OUT.png{chosen}"
     )
+
+
+def _calibrate_backend(options: argparse.Namespace, tools: Tools) -> None:
+    """Measure a model of the Hub; its curve is stored for its name, commit and steps."""
+    from privacy_core.backends import HUB_MODELS
+
+    name = options.backend.partition("@")[0]
+    if name not in HUB_MODELS or options.model:
+        raise InvalidArgumentError(
+            f"`--backend` must be one with a strength curve (embedded, {', '.join(HUB_MODELS)}), "
+            f"and `--model` goes with embedded only, got {options.backend!r}."
+        )
+    rows = rows_of(options)
+    backend = tools.load_backend(options.backend, accept_licence=options.accept_licence)
+    from privacy_core.backends import curves
+    from privacy_core.backends.inpainting import InpaintingBackend
+    from privacy_core.calibrate import calibrate_backend
+
+    if not isinstance(backend, InpaintingBackend):
+        raise InvalidArgumentError(
+            f"`--backend` must be a model of the Hub, got {options.backend!r}. Choose another."
+        )
+    photos, people = _held_out(rows, options)
+    curve = calibrate_backend(
+        backend,
+        photos,
+        people,
+        detector=tools.detector(),
+        recogniser=tools.recogniser(),
+        report=Progress(),
+    )
+    path = curves.save(backend.curves or curves.CURVES, backend.model, backend.revision, curve)
+    say(
+        f"Wrote the strength curve to {path}. "
+        f"Next: {PROGRAM} anonymize PHOTO --out OUT.png --backend {options.backend}"
+    )
+
+
+def _held_out(rows: RowSource, options: argparse.Namespace) -> tuple[list[Photo], list[int]]:
+    from privacy_core.calibrate import held_out, spread
+
+    n_faces = whole_number(options.faces, "--faces", at_least=1)
+    return spread(*held_out(rows, image_column=options.image_column), n_faces)

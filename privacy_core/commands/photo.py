@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,9 +126,9 @@ def _ladder(options: argparse.Namespace, tools: Tools) -> None:
 
 
 def _backends(options: argparse.Namespace, _: Tools) -> None:
-    from privacy_core.backends import BACKENDS
+    from privacy_core.backends import BACKENDS, HUB_MODELS
 
-    found = [
+    found: list[dict[str, object]] = [
         {
             "name": name,
             "basis": "gaussian mechanism" if name == "embedded" else "measured only",
@@ -136,12 +136,23 @@ def _backends(options: argparse.Namespace, _: Tools) -> None:
         }
         for name, make in BACKENDS.items()
     ]
+    found += [model.as_json() for model in HUB_MODELS.values()]
     if options.json:
         print(as_json({"backends": found}), end="")
         return
     for entry in found:
-        print(f"{entry['name']:<10}{entry['basis']:<20}{entry['description']}")
-    say(f"Next: {PROGRAM} anonymize PHOTO --out OUT.png --backend NAME")
+        needs = f" {_needs(entry)}" if "licence" in entry else ""
+        print(f"{entry['name']:<17}{entry['basis']:<20}{entry['description']}{needs}")
+    say(
+        f"Next: {PROGRAM} anonymize PHOTO --out OUT.png --backend NAME; with a model of the Hub "
+        "NAME@SHA, a commit of it."
+    )
+
+
+def _needs(entry: Mapping[str, object]) -> str:
+    licence = f"{entry['licence']}{' (--accept-licence)' if entry['needs_accept_licence'] else ''}"
+    note = f"; {entry['note']}" if entry["note"] else ""
+    return f"{licence}; {entry['memory_gb']} GB in 16 bits; {entry['steps']} steps{note}"
 
 
 def _open(options: argparse.Namespace, tools: Tools) -> OpenPhoto:

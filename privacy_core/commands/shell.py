@@ -33,11 +33,20 @@ class Tools:
     given_detector: FaceDetector | None
     given_recogniser: Recogniser | None
 
-    def load_backend(self, name: str) -> Backend:
-        """Return a backend by name."""
-        from privacy_core.backends import load_backend
+    def load_backend(self, name: str, *, accept_licence: bool = False) -> Backend:
+        """Return a backend by name; a model of the Hub measures and repairs what it makes."""
+        from privacy_core.backends import HUB_MODELS, HubTools, load_backend
+        from privacy_core.backends.registry import chosen
 
-        return (self.given_load_backend or load_backend)(name)
+        if name.partition("@")[0] not in HUB_MODELS:
+            return (self.given_load_backend or load_backend)(name)
+        chosen(name, accept_licence=accept_licence)
+        if self.given_load_backend is not None:
+            return self.given_load_backend(name)
+        from privacy_core.commands.output import Progress
+
+        tools = HubTools(recogniser=self.recogniser(), report=Progress())
+        return load_backend(name, accept_licence=accept_licence, tools=tools)
 
     def detector(self) -> FaceDetector:
         """Return what finds faces."""
@@ -103,8 +112,15 @@ def add_making(parser: argparse.ArgumentParser) -> None:
     add("--keep", action="append", default=[], metavar="A,B", help="attributes to protect")
     add("--hide", action="append", default=[], metavar="A,B", help="attributes to remove")
     add("--set", action="append", default=[], metavar="A=V", help="attributes to ask for")
-    add("--backend", default="embedded", metavar="NAME", help="see `backends`")
+    add_backend(parser)
     add("--model", metavar="DIR", help="model folder of `fit-model` (default: the shipped one)")
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add what names the backend."""
+    add = parser.add_argument
+    add("--backend", default="embedded", metavar="NAME", help="NAME or NAME@SHA, see `backends`")
+    add("--accept-licence", action="store_true", help="agree to a licence that limits use")
 
 
 def rows_of(options: argparse.Namespace, *, split: str | None = None) -> RowSource:
@@ -122,7 +138,7 @@ def rows_of(options: argparse.Namespace, *, split: str | None = None) -> RowSour
 def backend_of(options: argparse.Namespace, tools: Tools) -> Backend:
     """Return the backend of `--backend`, or the model folder of `--model`."""
     if options.model is None:
-        return tools.load_backend(options.backend)
+        return tools.load_backend(options.backend, accept_licence=options.accept_licence)
     if options.backend != "embedded":
         raise InvalidArgumentError(
             f"`--model` must go with the backend embedded, got {options.backend!r}. Leave one out."
@@ -170,5 +186,18 @@ def whole_number(value: str | int, argument: str, *, at_least: int | None = None
         rule = "" if at_least is None else f" of at least {at_least}"
         raise InvalidArgumentError(
             f"`{argument}` must be a whole number{rule}, got {value!r}. Write it in digits."
+        )
+    return number
+
+
+def positive_number(value: str, argument: str) -> float:
+    """Return an option as a positive, finite number."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not 0 < number < float("inf"):
+        raise InvalidArgumentError(
+            f"`{argument}` must be a positive number, got {value!r}. Write it in digits."
         )
     return number

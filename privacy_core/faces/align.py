@@ -73,11 +73,12 @@ def mask_radius(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return radius
 
 
-def template_mask() -> NDArray[np.bool_]:
-    """Return M in the template, (128, 128) bool."""
-    y, x = np.mgrid[0:SIZE, 0:SIZE]
-    points = np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
-    return mask_radius(points).reshape(SIZE, SIZE) <= 1.0
+def template_mask(zoom: int = 1) -> NDArray[np.bool_]:
+    """Return M in the template frame, (128 * zoom, 128 * zoom) bool."""
+    side = SIZE * zoom
+    y, x = (np.mgrid[0:side, 0:side] + 0.5) / zoom - 0.5
+    points = np.stack([x.ravel(), y.ravel()], 1)
+    return mask_radius(points).reshape(side, side) <= 1.0
 
 
 def warp_to_template(pixels: RGB, alignment: Alignment, *, zoom: int = 1) -> RGB:

@@ -66,11 +66,18 @@ class PreparedPhoto:
             raise FaceFailedError(index + 1, len(self.regions), region.failure or "No alignment.")
         return region.alignment
 
-    def face_pixels(self, index: int) -> RGB:
-        """Return face `index` for the code: (128, 128, 3) uint8, zero outside M.
+    def face_pixels(self, index: int, *, zoom: int = 1) -> RGB:
+        """Return face `index` for the backend: uint8, zero outside M.
 
         The only reader of original pixels in M; of faces that overlap, it reads only the pixels
         that are this face's own.
+
+        Args:
+            index: From 0.
+            zoom: Frame pixels per template pixel.
+
+        Returns:
+            (128 * zoom, 128 * zoom, 3) uint8.
 
         Raises:
             FaceFailedError: The face cannot be aligned.
@@ -78,16 +85,16 @@ class PreparedPhoto:
         alignment, region = self.alignment(index), self.regions[index]
         seen = self.filled.copy()
         np.copyto(seen[region.window], self._original[region.window], where=region.own[..., None])
-        frame = warp_to_template(seen, alignment)
-        return frame * template_mask()[..., None]
+        frame = warp_to_template(seen, alignment, zoom=zoom)
+        return frame * template_mask(zoom)[..., None]
 
-    def context_pixels(self, index: int) -> RGB:
-        """Return the surroundings of face `index`, (128, 128, 3) uint8, with every M filled.
+    def context_pixels(self, index: int, *, zoom: int = 1) -> RGB:
+        """Return the surroundings of face `index`, with every M filled; see `face_pixels`.
 
         Raises:
             FaceFailedError: The face cannot be aligned.
         """
-        return warp_to_template(self.filled, self.alignment(index))
+        return warp_to_template(self.filled, self.alignment(index), zoom=zoom)
 
     def solid_colour(self, index: int) -> tuple[int, int, int]:
         """Return the mean colour of the fill in region `index`."""
