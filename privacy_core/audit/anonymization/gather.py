@@ -1,0 +1,234 @@
+"""The audit's long part: photos → observations of every setting, chunk by chunk, resumable.
+
+Knows parts, chunks and methods; no metric.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from privacy_core.attributes import AttributePredictor, PredictorConfig
+from privacy_core.audit.anonymization.baselines import KSameBackend, LatentLaplaceBackend
+from privacy_core.audit.anonymization.landmarks import Arrays
+from privacy_core.audit.anonymization.observe import (
+    Instruments,
+    Opened,
+    faces_as_rows,
+    faces_from_rows,
+    frames_of,
+    observe_originals,
+    observe_variants,
+    open_photos,
+)
+from privacy_core.audit.anonymization.people import ChosenPhoto
+from privacy_core.audit.anonymization.records import Records, flat, joined, table_of
+from privacy_core.audit.anonymization.settings import (
+    EMBEDDED,
+    K_SAME,
+    LAPLACE,
+    AuditConfig,
+    Setting,
+)
+from privacy_core.backends import load_backend
+from privacy_core.backends.base import Backend
+from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.errors import InvalidArgumentError
+
+CHUNK = 32
+PREDICTORS = {"predictor": "predicted", "judge": "judged"}
+"""Part whose people it is trained on → name of the predictor."""
+_SHAPES = {
+    "predictor": PredictorConfig(width=24, depth=4, seed=1),
+    "judge": PredictorConfig(width=16, depth=3, seed=2),
+}
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Everything that was observed.
+
+    Attributes:
+        originals: Part → arrays, one row per photo with a face.
+        variants: Part → setting's name → arrays, rows as in `originals`.
+        failures: Part → reason → how many photos could not be opened.
+    """
+
+    originals: Mapping[str, Arrays]
+    variants: Mapping[str, Mapping[str, Arrays]]
+    failures: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Gatherer:
+    """Observes the photos of an audit.
+
+    Args:
+        photos: Part → photos.
+        config: Settings, sizes, seed.
+        embedded: The embedded backend; its code reads every picture.
+        instruments: What measures, without predictors.
+        records: Where chunks are kept.
+        report: Progress.
+        backwards: Begin with the last chunk, beside another process that begins with the first.
+    """
+
+    photos: Mapping[str, Sequence[ChosenPhoto]] = field(repr=False)
+    config: AuditConfig
+    embedded: EmbeddedBackend
+    instruments: Instruments
+    records: Records
+    report: Report
+    backwards: bool = False
+
+    def gather(self) -> Gathered:
+        """Return what was observed; chunks that are there already are not made again.
+
+        Raises:
+            InvalidArgumentError: In none of the photos tested is a face.
+        """
+        self.measuring  # noqa: B018  (the predictors come first, under bars of their own)
+        originals = {
+            part: self._originals(part) for part in ("test", "adversary") if self.photos[part]
+        }
+        if "place" not in originals["test"]:
+            raise InvalidArgumentError(
+                f"`DATA` must show faces that can be detected, got {len(self.photos['test'])} "
+                "photos without. Use upright, mostly frontal portraits."
+            )
+        backends = self._backends(originals)
+        variants = {
+            part: self._variants(part, arrays, backends)
+            for part, arrays in originals.items()
+            if "place" in arrays
+        }
+        failures = {
+            part: dict(zip(*np.unique(arrays["failures"], return_counts=True), strict=True))
+            for part, arrays in originals.items()
+        }
+        counts = {
+            part: {str(reason): int(n) for reason, n in found.items()}
+            for part, found in failures.items()
+        }
+        return Gathered(originals, variants, counts)
+
+    def _originals(self, part: str) -> Arrays:
+        def make(start: int, photos: Sequence[ChosenPhoto]) -> Arrays:
+            opened, failures = open_photos(photos, start, self.embedded, self.instruments.detector)
+            arrays = {"failures": np.array(failures, dtype="U24")}
+            if opened:
+                arrays["faces"] = faces_as_rows(opened)
+                arrays |= observe_originals(opened, self.measuring, complete=part == "test")
+            return arrays
+
+        chunks = self._made("originals", part, make)
+        failures = np.concatenate([chunk["failures"] for chunk in chunks])
+        return joined([chunk for chunk in chunks if "place" in chunk]) | {"failures": failures}
+
+    def _variants(
+        self, part: str, originals: Arrays, backends: Mapping[str, Backend]
+    ) -> dict[str, Arrays]:
+        settings = [s for s in self.config.settings if part == "test" or s.is_attacked]
+        known = faces_from_rows(originals["faces"])
+        seed = self.config.seed if self.config.repeatable else None
+
+        def make(start: int, photos: Sequence[ChosenPhoto]) -> Arrays:
+            rows = (originals["place"] >= start) & (originals["place"] < start + len(photos))
+            if not rows.any():
+                return {}
+            opened, _ = open_photos(
+                photos, start, self.embedded, self.instruments.detector, known=known, seed=seed
+            )
+            points = originals["points"][rows] if part == "test" else None
+            return flat(
+                {s.name: self._seen(opened, s, backends[s.method], points) for s in settings}
+            )
+
+        chunks = [chunk for chunk in self._made("variants", part, make) if chunk]
+        return {s.name: joined([table_of(chunk, s.name) for chunk in chunks]) for s in settings}
+
+    def _made(
+        self, stage: str, part: str, make: Callable[[int, Sequence[ChosenPhoto]], Arrays]
+    ) -> list[Arrays]:
+        """Return all chunks of a stage in order, made where they are missing."""
+        numbered = list(enumerate(_chunks(self.photos[part])))
+        title, total = f"{stage}, {part}", len(numbered)
+        for done, (number, (start, photos)) in enumerate(
+            reversed(numbered) if self.backwards else numbered
+        ):
+            self.report(title, done, total)
+            name = f"{stage}-{part}-{number:04}"
+            if not self.records.has(name):
+                self.records.keep(name, make(start, photos))
+        self.report(title, total, total)
+        return [self.records.load(f"{stage}-{part}-{number:04}") for number, _ in numbered]
+
+    def _seen(
+        self,
+        opened: Sequence[Opened],
+        setting: Setting,
+        backend: Backend,
+        points: np.ndarray[tuple[int, ...], np.dtype[np.float64]] | None,
+    ) -> Arrays:
+        return observe_variants(opened, setting, backend, self.measuring, points=points)
+
+    def _backends(self, originals: Mapping[str, Arrays]) -> dict[str, Backend]:
+        """Return each method's backend; k-Same averages the very faces that are replaced."""
+        wanted = {setting.method for setting in self.config.settings}
+        made: dict[str, Backend] = {EMBEDDED: self.embedded}
+        for name in wanted - {EMBEDDED, K_SAME, LAPLACE}:
+            made[name] = load_backend(name)
+        if LAPLACE in wanted:
+            made[LAPLACE] = LatentLaplaceBackend(self.embedded.model.code)
+        if K_SAME in wanted:
+            with_faces = [arrays for arrays in originals.values() if "place" in arrays]
+            codes = np.concatenate([arrays["request_code"] for arrays in with_faces])
+            slots = np.concatenate(
+                [arrays["slot"] + 1000 * i for i, arrays in enumerate(with_faces)]
+            )
+            made[K_SAME] = KSameBackend(self.embedded.model.code, codes, slots)
+        return made
+
+    @cached_property
+    def measuring(self) -> Instruments:
+        """The instruments with their attribute predictors, trained where that was not done yet."""
+        predictors = {}
+        for part, name in PREDICTORS.items():
+            fitted = self._predictor(part)
+            if fitted is not None:
+                predictors[name] = fitted
+        return replace(self.instruments, predictors=predictors)
+
+    def _predictor(self, part: str) -> AttributePredictor | None:
+        path = self.records.folder / f"{part}.pt"
+        predictor = AttributePredictor(_SHAPES[part])
+        if path.is_file():
+            return predictor.load_state(torch.load(path, weights_only=True))
+        frames, labels = [], []
+        photos = [photo for photo in self.photos[part] if max(photo.labels) >= 0]
+        for start, chunk in _chunks(photos):
+            self.report(f"originals, {part}", start, len(photos))
+            opened, _ = open_photos(chunk, start, self.embedded, self.instruments.finder)
+            if opened:
+                frames.append(frames_of(opened))
+                labels += [o.chosen.labels for o in opened]
+        self.report(f"originals, {part}", len(photos), len(photos))
+        try:
+            predictor.fit(np.concatenate(frames), np.array(labels)) if frames else None
+        except InvalidArgumentError:
+            return None
+        if not frames:
+            return None
+        torch.save(predictor.state(), path)
+        return predictor
+
+
+def _chunks(photos: Sequence[ChosenPhoto]) -> list[tuple[int, Sequence[ChosenPhoto]]]:
+    starts = itertools.takewhile(lambda start: start < len(photos), itertools.count(0, CHUNK))
+    return [(start, photos[start : start + CHUNK]) for start in starts]

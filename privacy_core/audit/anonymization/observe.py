@@ -1,0 +1,313 @@
+"""Photos → numbers: what recogniser, detector, landmarks, code and predictors say of each face.
+
+Keeps no pixel. Knows photos, backends and instruments; not people's parts or metrics.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from privacy_core.anonymize import Anonymizer, OpenPhoto
+from privacy_core.attributes import AttributePredictor, ita_angle
+from privacy_core.audit.anonymization.landmarks import (
+    ZOOM,
+    Arrays,
+    FacePoints,
+    expression_of,
+    landmark_errors,
+)
+from privacy_core.audit.anonymization.people import ChosenPhoto
+from privacy_core.audit.anonymization.settings import Setting
+from privacy_core.backends.base import Backend, GeneratedFace
+from privacy_core.diffusion.code import LinearCode, surroundings_of
+from privacy_core.errors import FaceFailedError, NoFaceError, PhotoError
+from privacy_core.faces import FaceDetector, fit_alignment, read_photo, template_mask
+from privacy_core.faces.align import warp_to_template
+from privacy_core.faces.support import regions_of
+from privacy_core.noise import NoiseKey
+from privacy_core.recognition import Recogniser
+from privacy_core.schema import RGB, Face, Photo
+
+
+class QuickFirst:
+    """A detector that asks a quick one first and the thorough one only where that finds nothing.
+
+    Args:
+        quick: Asked first.
+        thorough: Asked where the quick one finds nothing.
+    """
+
+    def __init__(self, quick: FaceDetector, thorough: FaceDetector) -> None:
+        self.name = f"{quick.name} then {thorough.name}"
+        self._quick, self._thorough = quick, thorough
+
+    def detect(self, pixels: RGB) -> list[Face]:
+        """Return the faces of a (height, width, 3) photo, the largest first."""
+        return self._quick.detect(pixels) or self._thorough.detect(pixels)
+
+
+@dataclass(frozen=True)
+class Instruments:
+    """What measures.
+
+    Attributes:
+        detector: The product's detector, for the originals.
+        finder: Says whether a variant still shows a face.
+        recogniser: Its embedding is the first recogniser's.
+        points: 68 landmarks.
+        code: Reads the pixels inside M, of any variant.
+        predictors: Name → attribute predictor.
+    """
+
+    detector: FaceDetector
+    finder: FaceDetector
+    recogniser: Recogniser
+    points: FacePoints
+    code: LinearCode = field(repr=False)
+    predictors: Mapping[str, AttributePredictor] = field(default_factory=dict)
+
+
+@dataclass
+class _Known:
+    """A detector that repeats what another one found before."""
+
+    faces: tuple[Face, ...]
+    name: str = "known"
+
+    def detect(self, pixels: RGB) -> list[Face]:  # noqa: ARG002
+        return list(self.faces)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """One photo of the audit, cut out once for all settings.
+
+    Attributes:
+        chosen: Where it comes from.
+        place: Its place in the part.
+        photo: The photo, opened with some backend.
+    """
+
+    chosen: ChosenPhoto
+    place: int
+    photo: OpenPhoto = field(repr=False)
+
+    @property
+    def landmarks(self) -> NDArray[np.float64]:
+        """Return the landmarks of the largest face, the one that is measured."""
+        return self.photo.faces[0].landmarks
+
+
+def open_photos(
+    photos: Sequence[ChosenPhoto],
+    first_place: int,
+    backend: Backend,
+    detector: FaceDetector,
+    *,
+    known: Mapping[int, tuple[Face, ...]] | None = None,
+    seed: int | None = None,
+) -> tuple[list[Opened], list[str]]:
+    """Open photos; what cannot be opened is listed by its reason.
+
+    Args:
+        photos: A chunk of one part.
+        first_place: The place of the first one in the part.
+        backend: Any; each setting brings its own.
+        detector: Finds the faces.
+        known: Place → faces found before; other photos are passed over. None asks the detector.
+        seed: Repeats the noise; fresh noise when None.
+    """
+    opened, failures = [], []
+    for place, chosen in enumerate(photos, first_place):
+        if known is not None and place not in known:
+            continue
+        finds: FaceDetector = detector if known is None else _Known(known[place])
+        key = NoiseKey.fresh() if seed is None else NoiseKey.from_seed(seed).child(f"{place}")
+        try:
+            photo: Photo = read_photo(chosen.image)
+            found = Anonymizer(backend, finds).open(photo, key=key)
+        except (NoFaceError, FaceFailedError, PhotoError) as error:
+            failures.append(type(error).__name__)
+            continue
+        opened.append(Opened(chosen, place, found))
+    return opened, failures
+
+
+def faces_as_rows(opened: Sequence[Opened]) -> NDArray[np.float64]:
+    """Return every face of the photos as (m, 16): place, score, box, landmarks."""
+    return np.array(
+        [
+            [o.place, face.score, *face.box, *face.landmarks.ravel()]
+            for o in opened
+            for face in o.photo.faces
+        ]
+    ).reshape(-1, 16)
+
+
+def faces_from_rows(rows: NDArray[np.float64]) -> dict[int, tuple[Face, ...]]:
+    """Return place → faces, as `faces_as_rows` wrote them."""
+    found: dict[int, tuple[Face, ...]] = {}
+    for place, score, *rest in rows.tolist():
+        face = Face(tuple(rest[:4]), np.array(rest[4:]).reshape(5, 2), score, "known")
+        found[int(place)] = (*found.get(int(place), ()), face)
+    return found
+
+
+def frames_of(opened: Sequence[Opened]) -> NDArray[np.uint8]:
+    """Return the (n, 128, 128, 3) template frames of the originals."""
+    frames = [warp_to_template(o.photo.photo.pixels, fit_alignment(o.landmarks)) for o in opened]
+    return np.stack(frames)
+
+
+def observe_originals(
+    opened: Sequence[Opened], instruments: Instruments, *, complete: bool
+) -> Arrays:
+    """Return what is known of the originals, one row per photo.
+
+    Args:
+        opened: At least one photo.
+        instruments: What measures.
+        complete: Also recogniser, landmarks and predictors, which adversaries do not need.
+    """
+    frames = frames_of(opened)
+    contexts = torch.from_numpy(np.stack([o.photo.requests[0].context for o in opened]))
+    outside = torch.from_numpy(~template_mask())
+    arrays: Arrays = {
+        "place": np.array([o.place for o in opened]),
+        "person": np.array([o.chosen.person for o in opened]),
+        "slot": np.array([o.chosen.slot for o in opened]),
+        "labels": np.array([o.chosen.labels for o in opened]),
+        "source": np.array([o.chosen.source for o in opened], dtype="U24"),
+        "ita": np.array([ita_angle(frame) for frame in frames]),
+        "code": instruments.code.encode(torch.from_numpy(frames)).numpy(),
+        # In the very pixels that a backend gets: what k-Same averages must be found again.
+        "request_code": instruments.code.encode(
+            torch.from_numpy(np.stack([o.photo.requests[0].pixels for o in opened]))
+        ).numpy(),
+        "outside": surroundings_of(contexts, outside).half().numpy(),
+    }
+    if complete:
+        embed = instruments.recogniser.embed
+        arrays["embedding"] = np.array([embed(o.photo.photo.pixels, o.landmarks) for o in opened])
+        points = np.stack([_points(instruments, o.photo.photo.pixels, o) for o in opened])
+        arrays |= {"points": points} | expression_of(points)
+        arrays |= _predicted(instruments, frames)
+    return arrays
+
+
+def observe_variants(
+    opened: Sequence[Opened],
+    setting: Setting,
+    backend: Backend,
+    instruments: Instruments,
+    *,
+    points: NDArray[np.float64] | None,
+) -> Arrays:
+    """Anonymize photos at one setting and return what is seen of the largest face.
+
+    Args:
+        opened: At least one photo.
+        setting: Method, strength and policy.
+        backend: The method.
+        instruments: What measures.
+        points: (n, 68, 2) landmarks of the originals; None measures the code alone, which is what
+            adversaries are trained on.
+    """
+    images, seconds = _images(opened, setting, backend)
+    released = np.array([image is not None for image in images])
+    shown = [
+        o.photo.photo.pixels if image is None else image
+        for o, image in zip(opened, images, strict=True)
+    ]
+    frames = np.stack(
+        [
+            warp_to_template(image, fit_alignment(o.landmarks))
+            for o, image in zip(opened, shown, strict=True)
+        ]
+    )
+    frames[~released] = 0
+    arrays: Arrays = {
+        "released": released,
+        "code": instruments.code.encode(torch.from_numpy(frames)).half().numpy(),
+    }
+    if points is None:
+        return arrays
+    found = [
+        _same_face(instruments.finder, image, o.landmarks) if was_released else None
+        for o, image, was_released in zip(opened, shown, released, strict=True)
+    ]
+    arrays["embedding"] = np.array(
+        [
+            instruments.recogniser.embed(image, o.landmarks if marks is None else marks)
+            for o, image, marks in zip(opened, shown, found, strict=True)
+        ]
+    )
+    arrays |= {
+        "detected": np.array([marks is not None for marks in found]),
+        "changed_outside": np.array(
+            [_changed_outside(o.photo, image) for o, image in zip(opened, shown, strict=True)]
+        ),
+        "seconds": np.full(len(opened), seconds / len(opened)),
+    }
+    now = np.stack([_points(instruments, i, o) for i, o in zip(shown, opened, strict=True)])
+    return (
+        arrays | landmark_errors(now, points) | expression_of(now) | _predicted(instruments, frames)
+    )
+
+
+def _images(
+    opened: Sequence[Opened], setting: Setting, backend: Backend
+) -> tuple[list[RGB | None], float]:
+    """Return each photo anonymized, None where that failed, and the seconds it took."""
+    started = time.perf_counter()
+    jobs = [
+        (i, face, replace(request, strength=setting.strength, policy=setting.policy))
+        for i, o in enumerate(opened)
+        for face, request in o.photo.requests.items()
+    ]
+    results: list[dict[int, GeneratedFace]] = [{} for _ in opened]
+    made = backend.generate([request for *_, request in jobs])
+    for (i, face, _), result in zip(jobs, made, strict=True):
+        results[i][face] = result
+    images: list[RGB | None] = []
+    for o, result_of in zip(opened, results, strict=True):
+        try:
+            images.append(o.photo.assemble(setting.strength, result_of).image)
+        except FaceFailedError:
+            images.append(None)
+    return images, time.perf_counter() - started
+
+
+def _same_face(
+    detector: FaceDetector, pixels: RGB, landmarks: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the landmarks of the face in whose box the original's middle lies, or None."""
+    x, y = landmarks.mean(0)
+    for face in detector.detect(pixels):
+        left, top, right, bottom = face.box
+        if left <= x <= right and top <= y <= bottom:
+            return face.landmarks
+    return None
+
+
+def _changed_outside(opened: OpenPhoto, image: RGB) -> int:
+    """Return how many pixels outside every face's M differ from the original."""
+    outside = np.ones(image.shape[:2], np.bool_)
+    for region in regions_of(opened.faces, image.shape[:2]):
+        outside[region.window] &= ~region.mask
+    return int((image != opened.photo.pixels).any(2)[outside].sum())
+
+
+def _points(instruments: Instruments, pixels: RGB, opened: Opened) -> NDArray[np.float64]:
+    frame = warp_to_template(pixels, fit_alignment(opened.landmarks), zoom=ZOOM)
+    return instruments.points.find(frame)
+
+
+def _predicted(instruments: Instruments, frames: NDArray[np.uint8]) -> Arrays:
+    return {name: one.predict(frames) for name, one in instruments.predictors.items()}

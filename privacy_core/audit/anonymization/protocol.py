@@ -1,0 +1,292 @@
+"""The audit of anonymization from end to end: observe, measure, tables, figure.
+
+Knows the order of the stages and the folder; no command line. Interrupted, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from privacy_core.audit.anonymization.baselines import k_of, scale_of
+from privacy_core.audit.anonymization.distances import Ints
+from privacy_core.audit.anonymization.gather import Gathered, Gatherer, Report
+from privacy_core.audit.anonymization.identity import Metrics, gallery_size, of_originals
+from privacy_core.audit.anonymization.learning import LearningConfig
+from privacy_core.audit.anonymization.measures import SECOND, Measurer, groups_of
+from privacy_core.audit.anonymization.observe import Instruments, faces_from_rows, open_photos
+from privacy_core.audit.anonymization.people import ChosenPhoto
+from privacy_core.audit.anonymization.plots import draw
+from privacy_core.audit.anonymization.records import Records
+from privacy_core.audit.anonymization.settings import (
+    EMBEDDED,
+    K_SAME,
+    LAPLACE,
+    AuditConfig,
+    Setting,
+)
+from privacy_core.audit.anonymization.summary import (
+    at_equal_reidentification,
+    default_strength,
+    kept_share,
+    order_of,
+    plain,
+    usable_recognisers,
+)
+from privacy_core.audit.anonymization.tables import Json, as_plain, from_plain, markdown
+from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.errors import OutputError
+from privacy_core.privacy import NOT_COVERED, epsilon_of, mu_of
+
+SCHEMA_VERSION = 1
+NAME, WORK = "anonymization", "work"
+LIMITS = (
+    "The attacks are those listed; others may find more.",
+    "Trained adversaries saw few people here; one with more people and time may find more.",
+    "The mask covers the face: hair, clothes and background outside it are not protected.",
+    "Landmarks of eyes, nose and mouth are a predictor's, on variants too.",
+    "Restored faces come from a network on codes, not from an image-to-image network on pixels.",
+)
+
+
+@dataclass(frozen=True)
+class AuditRequest:
+    """What an audit works with.
+
+    Attributes:
+        photos: Part → photos, of `people.choose`.
+        config: Settings, sizes, seed.
+        embedded: The embedded backend.
+        instruments: What measures.
+        description: What tells these data from others, for the folder; no names of people.
+        learning: How adversaries are trained.
+    """
+
+    photos: Mapping[str, Sequence[ChosenPhoto]]
+    config: AuditConfig
+    embedded: EmbeddedBackend
+    instruments: Instruments
+    description: Mapping[str, Any]
+    learning: LearningConfig
+
+
+def observe_only(request: AuditRequest, folder: Path, *, report: Report) -> None:
+    """Help an audit of the same folder: make its missing chunks from the end, and no result."""
+    records = Records(folder / WORK, _description(request))
+    Gatherer(
+        request.photos, request.config, request.embedded, request.instruments, records, report,
+        backwards=True,
+    ).gather()  # fmt: skip
+
+
+def audit_anonymization(request: AuditRequest, folder: Path, *, report: Report) -> Json:
+    """Run the audit and write `anonymization.json`, `.md` and `.png` into `folder`.
+
+    Args:
+        request: Photos, settings and instruments.
+        folder: New, or of the same audit, which then goes on.
+        report: Progress.
+
+    Raises:
+        InvalidArgumentError: The folder belongs to another audit, or no face is detected.
+        OutputError: Something cannot be written.
+    """
+    started = time.monotonic()
+    torch.manual_seed(request.config.seed)
+    records = Records(folder / WORK, _description(request))
+    gatherer = Gatherer(
+        request.photos, request.config, request.embedded, request.instruments, records, report
+    )
+    gathered = gatherer.gather()
+    measurer = Measurer(
+        gathered, request.config, request.embedded, request.instruments.recogniser,
+        _Surroundings(request, gathered), request.learning,
+    )  # fmt: skip
+    metrics = {}
+    for i, setting in enumerate(request.config.settings):
+        report("metrics", i, len(request.config.settings))
+        measure = partial(_plain_metrics, measurer, setting)
+        kept = records.made_json(f"metrics {setting.name}", measure)
+        metrics[setting.name] = from_plain(kept)
+    report("metrics", len(metrics), len(metrics))
+    known = records.made_json("metrics of originals", partial(_known_metrics, measurer))
+    result = _result(request, measurer, metrics, known) | {
+        "seconds": {"this run": time.monotonic() - started}
+    }
+    write(folder, result)
+    return result
+
+
+def write(folder: Path, result: Json) -> None:
+    """Write the result as JSON, Markdown and PNG.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    files = {
+        f"{NAME}.json": (json.dumps(result, indent=1, allow_nan=False) + "\n").encode(),
+        f"{NAME}.md": markdown(result).encode(),
+        f"{NAME}.png": draw(result),
+    }
+    try:
+        for name, content in files.items():
+            temporary = folder / f".{name}.part"
+            temporary.write_bytes(content)
+            temporary.replace(folder / name)
+    except OSError as error:
+        raise OutputError(
+            f"The folder {folder.name!r} cannot be written "
+            f"({error.strerror or type(error).__name__}). Free space and run again."
+        ) from error
+
+
+def forget(folder: Path) -> None:
+    """Remove what was kept to go on from: codes of real faces."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+
+
+class _Surroundings:
+    """Test rows → frames of the photos with every face filled."""
+
+    def __init__(self, request: AuditRequest, gathered: Gathered) -> None:
+        self._request = request
+        self._places = gathered.originals["test"]["place"]
+        self._known = faces_from_rows(gathered.originals["test"]["faces"])
+
+    def __call__(self, rows: Ints) -> NDArray[np.uint8]:
+        """Return (n, 128, 128, 3) frames."""
+        frames = []
+        for place in self._places[rows]:
+            (opened,), _ = open_photos(
+                self._request.photos["test"][place : place + 1],
+                int(place),
+                self._request.embedded,
+                self._request.instruments.detector,
+                known=self._known,
+            )
+            frames.append(opened.photo.requests[0].context)
+        return np.stack(frames)
+
+
+def _description(request: AuditRequest) -> dict[str, Any]:
+    return {
+        "config": request.config.digest(),
+        "model": request.embedded.revision,
+        "recogniser": request.instruments.recogniser.name,
+        "photos": {part: len(photos) for part, photos in request.photos.items()},
+        **request.description,
+    }
+
+
+def _result(
+    request: AuditRequest, measurer: Measurer, metrics: Mapping[str, Metrics], known: Json
+) -> Json:
+    config, galleries = request.config, measurer.galleries
+    first = next(iter(galleries.values()))
+    usable = usable_recognisers(galleries, from_plain(known["originals"]["recognisers"]))
+    ladder = plain(config.settings)
+    order = {
+        name: order_of(
+            gallery,
+            {
+                s.strength: measurer.second(measurer.seen(s)["code"])
+                if name == SECOND and measurer.second
+                else measurer.seen(s)["embedding"]
+                for s in ladder
+            },
+        )
+        for name, gallery in galleries.items()
+    }
+    summary = {
+        "default_strength": default_strength(config.settings, metrics, usable),
+        "order": order,
+        "kept_over_reconstruction": kept_share(metrics, config.settings),
+        "at_equal_reidentification": at_equal_reidentification(
+            config.settings, metrics, first.recogniser
+        ),
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "anonymization audit",
+        "model": request.embedded.name,
+        "revision": request.embedded.revision,
+        "n_faces": len(first.people),
+        "n_people": len(np.unique(first.people)),
+        "gallery": gallery_size(first),
+        "failures": {part: dict(found) for part, found in measurer.gathered.failures.items()},
+        "groups": groups_of(measurer.groups),
+        "n_adversary": _n_rows(measurer, "adversary"),
+        "recognisers": list(galleries),
+        "usable_recognisers": list(usable),
+        **known,
+        "settings": [_setting(request, measurer, s, metrics[s.name]) for s in config.settings],
+        "summary": as_plain(summary),
+        "config": config.as_json(),
+        "limits": list(LIMITS),
+        "not_covered": list(NOT_COVERED),
+    }
+
+
+def _n_rows(measurer: Measurer, part: str) -> int:
+    found = measurer.gathered.originals.get(part, {})
+    return len(found["place"]) if "place" in found else 0
+
+
+def _setting(request: AuditRequest, measurer: Measurer, setting: Setting, metrics: Metrics) -> Json:
+    row: Json = {
+        "name": setting.name,
+        "method": setting.method,
+        "strength": setting.strength,
+        "policy": setting.policy_name,
+    }
+    if setting.method == K_SAME:
+        row["k"] = k_of(setting.strength)
+    if setting.method == LAPLACE:
+        row["scale"] = scale_of(setting.strength)
+    if setting.method == EMBEDDED:
+        row |= _guarantee(request, measurer, setting)
+    plain_metrics: Json = as_plain(metrics)
+    return row | plain_metrics
+
+
+def _guarantee(request: AuditRequest, measurer: Measurer, setting: Setting) -> Json:
+    """Return σ, μ and ε; null where there is none, with the reason."""
+    code = request.embedded.model.code
+    radius = float(code.clip_radius(code.policy_factors(setting.policy)[None])[0])
+    sigma = measurer.sigma_of(setting)
+    if sigma == 0:
+        return {"sigma": 0.0, "mu": None, "epsilon": None, "reason": "strength 0 adds no noise"}
+    mu = mu_of(sigma, radius)
+    found: Json = {"sigma": None if math.isinf(sigma) else sigma, "mu": mu}
+    if request.config.repeatable:
+        return found | {"epsilon": None, "reason": "noise not secret"}
+    return found | {"epsilon": epsilon_of(mu)}
+
+
+def _plain_metrics(measurer: Measurer, setting: Setting) -> Json:
+    found: Json = as_plain(measurer.of_setting(setting))
+    return found
+
+
+def _known_metrics(measurer: Measurer) -> Json:
+    """Return what is found on the originals themselves, and from their surroundings alone."""
+    seed = measurer.config.seed
+    recognisers = {name: of_originals(one, seed=seed) for name, one in measurer.galleries.items()}
+    found: Json = as_plain(
+        {
+            "originals": {"recognisers": recognisers, **measurer.of_originals()},
+            "context_alone": measurer.context_alone(),
+        }
+    )
+    return found

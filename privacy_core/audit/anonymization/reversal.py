@@ -1,0 +1,83 @@
+"""Reversal: a network trained on pairs restores the original's code from a variant's.
+
+The restored face is decoded, put into its surroundings, and shown to the recogniser. Knows codes
+and a recogniser; not what made the variants.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from privacy_core.audit.anonymization.distances import Ints
+from privacy_core.audit.anonymization.learning import (
+    LearningConfig,
+    Reader,
+    held_out,
+    ridge,
+    train,
+)
+from privacy_core.audit.estimates import Floats
+from privacy_core.diffusion.code import LinearCode
+from privacy_core.faces.align import TEMPLATE
+from privacy_core.recognition import Recogniser
+
+
+class Restorer:
+    """Variant's features → the original's code.
+
+    Args:
+        config: Training.
+    """
+
+    def __init__(self, config: LearningConfig | None = None) -> None:
+        self.config = config or LearningConfig()
+
+    def fit(self, variants: Tensor, codes: Tensor, people: Ints) -> Restorer:
+        """Train on row-aligned features of variants and codes of their originals."""
+        out = held_out(people, seed=self.config.seed)
+        if not out.any():
+            out = np.zeros(len(people), np.bool_)
+        index = torch.from_numpy(np.flatnonzero(~out))
+        left = torch.from_numpy(np.flatnonzero(out if out.any() else ~out))
+        mean = codes[index].mean(0)
+        targets = codes - mean
+        spread = targets[index].pow(2).mean(0).clamp_min(1e-6)
+        reader = Reader(ridge(variants[index], targets[index]), self.config)
+
+        def error(rows: Tensor) -> Tensor:
+            apart: Tensor = (reader(variants[rows]) - targets[rows]) ** 2 / spread
+            return apart.mean()
+
+        def loss(generator: torch.Generator) -> Tensor:
+            chosen = torch.randint(len(index), (self.config.batch,), generator=generator)
+            return error(index[chosen])
+
+        self.validation_ = train(reader, loss, lambda: float(error(left)), self.config)
+        self._reader, self._mean = reader, mean
+        return self
+
+    @torch.inference_mode()
+    def restore(self, variants: Tensor) -> Floats:
+        """Return (n, K) estimates of the originals' codes."""
+        restored: Tensor = self._reader(variants) + self._mean
+        return np.asarray(restored.double().numpy())
+
+
+def recognised(
+    codes: Floats, frames: NDArray[np.uint8], code: LinearCode, recogniser: Recogniser
+) -> Floats:
+    """Return (n, d) embeddings of decoded faces in their surroundings.
+
+    Args:
+        codes: (n, K).
+        frames: (n, 128, 128, 3) template frames of the surroundings.
+        code: Decodes.
+        recogniser: Embeds.
+    """
+    decoded = code.decode(torch.from_numpy(codes).float()).numpy()
+    inside = code.mask.numpy()[..., None]
+    pictures = np.where(inside, decoded, frames)
+    return np.array([recogniser.embed(picture, TEMPLATE) for picture in pictures])

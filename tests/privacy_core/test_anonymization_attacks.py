@@ -1,0 +1,207 @@
+"""Adversaries on planted signals: what is there is found, what is not there is not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from privacy_core.audit.anonymization.adversary import LinkingAdversary, discriminants
+from privacy_core.audit.anonymization.distances import ranks
+from privacy_core.audit.anonymization.inference import measure_inference
+from privacy_core.audit.anonymization.learning import (
+    LearningConfig,
+    Reader,
+    Scale,
+    held_out,
+    ridge,
+    train,
+)
+from privacy_core.audit.anonymization.reversal import Restorer, recognised
+from privacy_core.errors import InvalidArgumentError
+from privacy_core.faces.align import template_mask
+from tests.privacy_core.tiny import tiny_code
+
+QUICK = LearningConfig(width=32, steps=60, batch=64, check_every=15)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def photos_of(n_people, *, n_photos=3, seed=0, shared=6, size=24):
+    """Return features in which only the first `shared` numbers belong to the person."""
+    rng = np.random.default_rng(seed)
+    people = np.repeat(np.arange(n_people), n_photos)
+    rows = rng.normal(0, 3, (len(people), size))
+    rows[:, :shared] = rng.normal(0, 1, (n_people, shared))[people]
+    rows[:, :shared] += rng.normal(0, 0.1, (len(people), shared))
+    return torch.from_numpy(rows).float(), people
+
+
+def found_first(adversary, variants, originals, n_people, n_photos=3):
+    probes = adversary.embed_variants(variants)[::n_photos]
+    gallery = adversary.embed_originals(originals)[1::n_photos]
+    return (ranks(probes, gallery, np.arange(n_people)) == 1).mean()
+
+
+# --- Linking ---------------------------------------------------------------------------------
+
+
+def test_a_person_whom_variants_still_show_is_found_among_people_never_seen():
+    rows, people = photos_of(120)
+    # The variant keeps the person in other places and another scale.
+    turned = torch.linalg.qr(torch.randn(24, 24, generator=torch.Generator().manual_seed(0))).Q
+    start = LinkingAdversary(replace(QUICK, steps=1, check_every=2)).fit(
+        rows @ turned, rows, people
+    )
+    adversary = LinkingAdversary(replace(QUICK, steps=150)).fit(rows @ turned, rows, people)
+    held, _ = photos_of(60, seed=1)
+    assert found_first(adversary, held @ turned, held, 60) > 0.5
+    assert found_first(start, held @ turned, held, 60) < 0.3
+    # The rest of the numbers are far larger, so that plain distances find hardly anybody.
+    plain = ranks(held[::3].double().numpy(), held[1::3].double().numpy(), np.arange(60))
+    assert (plain == 1).mean() < 0.2
+
+
+def test_variants_that_show_nobody_are_found_by_chance_only():
+    rows, people = photos_of(120)
+    noise = torch.randn(rows.shape, generator=torch.Generator().manual_seed(2))
+    adversary = LinkingAdversary(QUICK).fit(noise, rows, people)
+    held, _ = photos_of(60, seed=1)
+    unseen = torch.randn(held.shape, generator=torch.Generator().manual_seed(3))
+    assert found_first(adversary, unseen, held, 60) < 0.12
+
+
+def test_one_photo_of_everybody_trains_no_adversary():
+    rows, _ = photos_of(10, n_photos=1)
+    with pytest.raises(InvalidArgumentError, match="two with two photos each, got 0"):
+        LinkingAdversary(QUICK).fit(rows, rows, np.arange(10))
+
+
+def test_discriminants_turn_towards_what_tells_people_apart():
+    rows, people = photos_of(100, shared=3)
+    axes = discriminants(rows, people)
+    best = axes[:, -3:] / axes[:, -3:].norm(dim=0)
+    assert float((best[:3] ** 2).sum(0).min()) > 0.95
+
+
+def test_the_same_seed_trains_the_same_adversary():
+    rows, people = photos_of(40)
+    one, two = (
+        LinkingAdversary(QUICK).fit(rows, rows, people).embed_variants(rows) for _ in range(2)
+    )
+    assert np.array_equal(one, two)
+
+
+# --- Shared training -------------------------------------------------------------------------
+
+
+def test_people_left_out_are_left_out_whole():
+    people = np.repeat(np.arange(20), 3)
+    out = held_out(people, seed=0)
+    assert 0 < out.sum() < 20
+    assert not set(people[out]) & set(people[~out])
+    assert not held_out(np.zeros(5, int), seed=0).any()
+
+
+def test_training_that_only_harms_is_undone():
+    module = Reader(torch.eye(3), QUICK)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    def away(_):
+        return -sum(p.pow(2).sum() for p in module.parameters())
+
+    best = train(
+        module, away, lambda: float(sum(p.abs().sum() for p in module.parameters())), QUICK
+    )
+    assert best == pytest.approx(float(sum(v.abs().sum() for v in before.values())))
+    assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+
+
+def test_training_leaves_the_global_generator_alone():
+    rows, people = photos_of(20)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    Restorer(QUICK).fit(rows, rows, people)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_ridge_finds_a_linear_map_and_scale_cuts_outliers():
+    rows = torch.randn(400, 5, generator=torch.Generator().manual_seed(0))
+    true = torch.randn(5, 2, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(ridge(rows, rows @ true, penalty=1e-6), true, atol=1e-3)
+    scale = Scale(rows.numpy())
+    assert float(scale(100 + rows.numpy()).max()) == 6
+    assert Scale(rows.numpy(), n_components=2)(rows.numpy()).shape == (400, 2)
+
+
+# --- Attributes ------------------------------------------------------------------------------
+
+
+def labelled(n, *, seed, how):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, 8))
+    labels = np.full((n, 5), -1)
+    labels[:, 0] = how(rows)
+    labels[: n // 10, 0] = -1
+    labels[:, 2] = 1
+    return torch.from_numpy(rows).float(), labels, np.arange(n) // 2
+
+
+def read(how, config=QUICK):
+    one, two = labelled(600, seed=0, how=how), labelled(300, seed=1, how=how)
+    return measure_inference(*one, *two, config=config)
+
+
+def test_a_classifier_reads_what_no_linear_one_could():
+    config = LearningConfig(width=64, steps=300, batch=128, dropout=0.0, learning_rate=1e-2)
+    found = read(lambda rows: np.abs(rows[:, 0]) > 0.7, config)
+    assert found["gender"].value > 0.75
+    assert found["gender"].low > 0.6
+
+
+def test_what_is_not_in_the_features_is_read_by_chance():
+    rng = np.random.default_rng(5)
+    found = read(lambda rows: rng.random(len(rows)) < 0.3)
+    assert found["gender"].value == pytest.approx(0.5, abs=0.12)
+
+
+def test_an_attribute_of_one_class_is_absent_with_the_reason():
+    found = read(lambda rows: rows[:, 0] > 0)
+    assert "people trained on" in found["smiling"]
+    assert "people trained on" in found["beard"]
+
+
+# --- Reversal --------------------------------------------------------------------------------
+
+
+def test_a_reversible_change_is_restored_and_an_erasing_one_is_not():
+    codes, people = photos_of(120, seed=3)
+    turned = torch.linalg.qr(torch.randn(24, 24, generator=torch.Generator().manual_seed(0))).Q
+    back = Restorer(QUICK).fit(codes @ turned + 2, codes, people)
+    held, _ = photos_of(20, seed=4)
+    n = len(held)
+    error = float(((torch.from_numpy(back.restore(held @ turned + 2)) - held) ** 2).mean())
+    assert error < 0.2 * float((held**2).mean())
+    noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(1))
+    lost = Restorer(QUICK).fit(noise, codes, people).restore(noise[:n])
+    assert float(((torch.from_numpy(lost) - held) ** 2).mean()) > 0.7 * float((held**2).mean())
+
+
+class PixelRecogniser:
+    """Embeds a picture as its mean colour inside and outside M."""
+
+    name = "pixels"
+
+    def embed(self, pixels, landmarks):
+        return np.concatenate([pixels[m].mean(0) for m in (template_mask(), ~template_mask())])
+
+
+def test_a_restored_face_is_shown_in_its_own_surroundings():
+    code = tiny_code()
+    frames = np.full((2, 128, 128, 3), 9, np.uint8)
+    found = recognised(np.zeros((2, 24)), frames, code, PixelRecogniser())
+    assert found[:, 3:] == pytest.approx(9)
+    assert found[:, :3] == pytest.approx(127, abs=2)
