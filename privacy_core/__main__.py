@@ -10,7 +10,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from privacy_core.commands import audit, model, photo, revise, unlearning
+from privacy_core.commands import (
+    anonymization_audit,
+    audit,
+    model,
+    photo,
+    release,
+    revise,
+    training,
+    unlearning,
+)
 from privacy_core.commands.output import say
 from privacy_core.commands.shell import PROGRAM, Commands, Parser, Run, Tools
 from privacy_core.errors import PrivacyDialError
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
     from privacy_core.faces import FaceDetector
     from privacy_core.recognition import Recogniser
 
-_FAMILIES = (photo, model, revise, unlearning, audit)
+_FAMILIES = (photo, model, revise, training, unlearning, audit, anonymization_audit, release)
 
 
 def main(

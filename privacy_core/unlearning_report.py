@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _NO_AUDIT = "This model was not audited."
-_GROUPS = ("original", "unlearned", "reference", "released")
+_GROUPS = ("original", "unlearned", "reference", "released", "given reference")
 _SPLITS = ("retain", "forget", "revised", "test")
 _NOT_CLAIMED = (
     "Rectification with evidence, not erasure: the model still learns from the revised pictures.",
@@ -118,10 +118,23 @@ def _gate_section(audit: Mapping[str, Any] | None) -> str:
     if audit is None:
         return f"**{_NO_AUDIT} It did not pass the gate for release.**\n"
     if audit["gate"]["passed"]:
-        return "This model passed the gate for release; the checks are in `audit.json`.\n"
-    reasons = _bullets(audit["gate"]["reasons"])
-    failed = "**This model did not pass the gate for release, and was published by force:**"
-    return f"{failed}\n\n{reasons}"
+        text = "This model passed the gate for release; the checks are in `audit.json`.\n"
+    else:
+        reasons = _bullets(audit["gate"]["reasons"])
+        failed = "**This model did not pass the gate for release; by force only is it published:**"
+        text = f"{failed}\n\n{reasons}"
+    return text + _stand_in(audit.get("stand_in"))
+
+
+def _stand_in(stand_in: Mapping[str, Any] | None) -> str:
+    if stand_in is None:
+        return ""
+    return (
+        f"\n**{stand_in['reason']}** The stand-in has {stand_in['n_rows']} rows of "
+        f"{stand_in['n_people']} people; {stand_in['n_rows_asked']} rows were asked for. The "
+        "columns original, unlearned and reference are models of the stand-in; released is this "
+        "model, on the rows that are left.\n"
+    )
 
 
 def _loading(repo_id: str, config: Mapping[str, Any]) -> str:
@@ -156,6 +169,7 @@ def _done(certificate: Mapping[str, Any]) -> str:
     )
     lines = (
         f"Method: {update['method']} ({update['source']}).",
+        *_batch(certificate.get("batch")),
         f"Rows unlearned: {certificate['rows']['count']}; retained: {update['n_retain']}; with a "
         f"revised picture: {update['n_replacement']}.",
         f"Cost: {cost['seconds']:.3g} s of process time, {cost['gradient_evaluations']} gradient "
@@ -165,6 +179,12 @@ def _done(certificate: Mapping[str, Any]) -> str:
         f"Digest of the revised data: `{certificate['revised'].get('data', 'unknown')}`.",
     )
     return "## What was done\n\n" + _bullets(lines)
+
+
+def _batch(batch: Mapping[str, Any] | None) -> list[str]:
+    if batch is None:
+        return []
+    return [f"Batch of requests: {batch['name']}, {batch['requests']} in all."]
 
 
 def _measured(audit: Mapping[str, Any]) -> str:
@@ -206,11 +226,15 @@ def _measured(audit: Mapping[str, Any]) -> str:
 
 
 def _provenance(audit: Mapping[str, Any]) -> str:
-    lines = [f"{name.replace('_', ' ')}: {value}" for name, value in audit["provenance"].items()
-             if value is not None]  # fmt: skip
+    lines = [f"{name.replace('_', ' ')}: {_plain(value)}"
+             for name, value in audit["provenance"].items() if value is not None]  # fmt: skip
     if not lines:
         return "## Provenance\n\nNot stated.\n"
     return "## Provenance\n\n" + _bullets(lines)
+
+
+def _plain(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _accuracy(model: Mapping[str, Any], split: str) -> str:

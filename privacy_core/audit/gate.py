@@ -73,7 +73,7 @@ def decide(
     control_share_advantage: float | None = None,
     gaps: Mapping[str, float] | None = None,
     rows: Sequence[str] = GAPS,
-    released: Mapping[str, tuple[float, float]] | None = None,
+    released: Mapping[str, tuple[float | None, float]] | None = None,
 ) -> GateResult:
     """Apply the gate.
 
@@ -85,7 +85,8 @@ def decide(
         rows: Rows whose gap counts: all of `GAPS`, less "revised" where no picture was replaced.
         gaps: Rows → gap of the mean accuracy to retraining, in points.
         released: Rows → the released model's own gap and the largest that a reference model has
-            to the references' mean, in points: one model scatters as retrained ones do.
+            to the references' mean, in points: one model scatters as retrained ones do. The gap
+            is None where it could not be measured.
     """
     limit = None if control_auc is None else max(AUC_FLOOR, control_auc + AUC_MARGIN)
     checks = [

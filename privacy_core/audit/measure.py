@@ -1,7 +1,7 @@
 """Measure groups of models on the same rows: utility, resemblance to the references, attacks.
 
-A metric whose reference or rows are missing is left out of the result. Knows models as what turns
-pictures into logits and features; not how they were made.
+A metric whose reference or rows are missing is left out of the result. Knows what models said of
+which rows; no model.
 """
 
 from __future__ import annotations
@@ -12,94 +12,24 @@ from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from privacy_core.audit import metrics
 from privacy_core.audit.estimates import Floats, mean_over_models, mean_over_people
 from privacy_core.audit.forgetting import forgetting_quality, forgetting_score, person_scores
 from privacy_core.audit.leak import View, cross_probe_auc, difference, match_rank1
-from privacy_core.audit.ulira import Attack, Control, attack, control, evaluate, leave_one_out
+from privacy_core.audit.parts import Outputs, Part
+from privacy_core.audit.ulira import (
+    Attack,
+    Control,
+    Scores,
+    attack,
+    control,
+    evaluate,
+    leave_one_out,
+)
 from privacy_core.errors import InvalidArgumentError
-from privacy_core.unlearning.rows import LabelledImages, split_revised
-from privacy_core.unlearning.targets import TargetModel
 
 T = TypeVar("T")
-SPLITS = ("retain", "forget", "revised", "test")
-"""Unrevised rows, original rows to forget, the pictures in their place, rows never trained on."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Labelled rows and who is shown in each, and whether their original has the attribute."""
-
-    rows: LabelledImages
-    people: NDArray[Any] = field(repr=False)
-    attribute: NDArray[np.bool_] | None = field(repr=False, default=None)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What one model says of each split: (n, C) logits, and (n, d) features where they are asked.
-
-    Features are the last linear layer's inputs and the logits side by side.
-    """
-
-    logits: Mapping[str, Floats] = field(repr=False)
-    features: Mapping[str, Floats] = field(repr=False)
-
-
-def parts_of(
-    original: LabelledImages,
-    revised: LabelledImages,
-    people: NDArray[Any],
-    *,
-    attribute: NDArray[np.bool_] | None = None,
-    test: Part | None = None,
-) -> dict[str, Part]:
-    """Split rows as `SPLITS` names them; a split without rows is left out.
-
-    Args:
-        original: D.
-        revised: D'.
-        people: (n,) who is shown in each row of `original`.
-        attribute: (n,) whether each row of `original` has the attribute to be hidden.
-        test: Rows never trained on.
-
-    Raises:
-        InvalidArgumentError: `revised` is not made from `original`, or a person of the test rows
-            is in the data.
-    """
-    split = split_revised(revised, original)
-    if test is not None and np.isin(test.people, people).any():
-        raise InvalidArgumentError(
-            "`test` must show people who are not in the data, got some who are. Split by person."
-        )
-
-    nothing = original.take(np.zeros(len(original), dtype=np.bool_))
-
-    def part(rows: LabelledImages) -> Part:
-        place = np.searchsorted(original.row_ids, rows.row_ids)
-        return Part(rows, people[place], None if attribute is None else attribute[place])
-
-    found = {
-        "retain": part(split.retain),
-        "forget": part(nothing if split.forget is None else split.forget),
-        "revised": part(split.replacement),
-    }
-    if test is not None:
-        found["test"] = test
-    return {name: one for name, one in found.items() if len(one.rows)}
-
-
-def outputs_of(model: TargetModel, parts: Mapping[str, Part]) -> Outputs:
-    """Return what a model says of every split."""
-    logits = {name: model.logits(part.rows.images) for name, part in parts.items()}
-    features = {
-        name: np.concatenate([model.features(part.rows.images), logits[name]], 1)
-        for name, part in parts.items()
-        if part.attribute is not None and name in {"forget", "revised"}
-    }
-    return Outputs(logits, features)
 
 
 def control_of(
@@ -108,12 +38,16 @@ def control_of(
     parts: Mapping[str, Part],
     *,
     seed: int,
+    absent: dict[str, str],
 ) -> Control | None:
-    """Return the attack of reference models on reference models; None where it cannot be run."""
+    """Return the attack of reference models on reference models.
+
+    None, and why in `absent`, where it cannot be run.
+    """
     if "forget" not in parts or not references or not others:
         return None
     one, two = (_phi(side, "forget", parts["forget"]) for side in (references, others))
-    return _or_absent("control", {}, lambda: control(one, two, seed=seed))
+    return _or_absent("u_lira_control", absent, lambda: control(one, two, seed=seed))
 
 
 @dataclass(frozen=True)
@@ -145,6 +79,9 @@ def measure(
         seed: Seed of every bootstrap.
     """
     values: dict[str, Any] = {"n_models": len(models), "accuracy": _accuracy(models, parts, seed)}
+    groups = _accuracy_by_group(models, parts, seed)
+    if groups:
+        values["accuracy_by_group"] = groups
     if "forget" in parts and "test" in parts:
         values["population_attack_auc"] = mean_over_models(
             [_population(one, parts) for one in models], seed=seed
@@ -177,6 +114,22 @@ def _accuracy(
         name: mean_over_people(_accuracies(models, name, part), part.people, seed=seed).as_json()
         for name, part in parts.items()
     }
+
+
+def _accuracy_by_group(
+    models: Sequence[Outputs], parts: Mapping[str, Part], seed: int
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return group → split → accuracy, of the rows that are in a group."""
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for name, part in parts.items():
+        if part.group is None:
+            continue
+        right = _accuracies(models, name, part)
+        for group in sorted(set(part.group.tolist()) - {""}):
+            mine = part.group == group
+            one = mean_over_people(right[:, mine], part.people[mine], seed=seed)
+            found.setdefault(group, {})[name] = one.as_json()
+    return found
 
 
 def _population(one: Outputs, parts: Mapping[str, Part]) -> float:
@@ -239,10 +192,22 @@ class _Group:
         rows = evaluate(scores, seed=self.seed)
         people = evaluate(person_scores(scores, part.people), seed=self.seed)
         result: dict[str, Any] = {"u_lira": rows.as_json(), "u_lira_by_person": people.as_json()}
+        result |= self._by_group(scores, part)
         retained = self._retained()
         if retained is not None:
             result["u_lira_on_retain"] = retained.as_json()
         return rows, result | self._forgetting(one, two)
+
+    def _by_group(self, scores: Scores, part: Part) -> dict[str, Any]:
+        """Return the same scores, group by group: unlearning may serve some less than others."""
+        if part.group is None:
+            return {}
+        found = {}
+        for group in sorted(set(part.group.tolist()) - {""}):
+            mine = part.group == group
+            some = Scores(scores.unlearned[:, mine], scores.reference[:, mine])
+            found[group] = evaluate(some, seed=self.seed).as_json()
+        return {"u_lira_by_group": found}
 
     def leak(self) -> dict[str, Any]:
         """Return the attribute leak, where an attribute was named."""

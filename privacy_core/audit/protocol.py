@@ -1,155 +1,33 @@
-"""The audit from end to end: shadow models, measurements, gate, `audit.json`, plots.
+"""The audit from end to end: shadow models, measurements, gate.
 
-Knows models and rows in memory, and the folder the evidence goes to; no command line, no Hub.
+Knows models and rows in memory; no command line, no Hub.
 """
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from privacy_core.audit import metrics
+from privacy_core.audit.evidence import DRAWN, LIMITS, SCHEMA_VERSION, Audit
 from privacy_core.audit.gate import GAPS, GateResult, decide
-from privacy_core.audit.measure import (
-    Measured,
-    Outputs,
-    Part,
-    control_of,
-    measure,
-    outputs_of,
-    parts_of,
-)
-from privacy_core.audit.plots import draw_plots
-from privacy_core.audit.relearn import mean_loss, relearn_steps
-from privacy_core.audit.shadows import Maker, Request, Role, Shadow
+from privacy_core.audit.measure import Measured, control_of, measure
+from privacy_core.audit.parts import Outputs, Part, outputs_of, parts_of
+from privacy_core.audit.relearn import add_relearning
+from privacy_core.audit.request import AuditRequest, AuditSettings
+from privacy_core.audit.shadows import Maker, Role, Shadow
 from privacy_core.audit.ulira import Control
-from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.unlearning.base import load_method
-from privacy_core.unlearning.targets import TargetModel, versions, write_json
+from privacy_core.unlearning.targets import TargetModel, versions
 from privacy_core.unlearning.training import Cost, quiet
 
-SCHEMA_VERSION = 1
-AUDIT, PLOTS = "audit.json", "plots"
-LIMITS = (
-    "The attacks are those listed; others may find more.",
-    "The per-example attack is on models made as the released one was, not on that one alone.",
-    "A revised picture is still learned from: this is rectification with evidence, not erasure.",
-    "Leaving a model out draws the attack below one half: compare with the control row.",
-)
-_MOST_STEPS = 200
-
-
-@dataclass(frozen=True)
-class AuditSettings:
-    """How much is measured; stored in `audit.json`.
-
-    Attributes:
-        n_models: K, shadow models per role; 0 measures the given models only.
-        relearn_models: On how many of each group relearning is timed; 0 leaves it out.
-        share: See `shadows.Request`.
-        seed: Seed of shadow models and bootstraps.
-    """
-
-    n_models: int = 8
-    relearn_models: int = 2
-    share: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the counts.
-
-        Raises:
-            InvalidArgumentError: They cannot be.
-        """
-        if self.n_models not in {0, *range(3, 1025)}:
-            raise InvalidArgumentError(
-                "`n_models` must be 0 or from 3 to 1024, got "
-                f"{self.n_models!r}: the attack leaves one out. Take 8, or 16 for a release."
-            )
-        if self.relearn_models < 0:
-            raise InvalidArgumentError(
-                f"`relearn_models` must be at least 0, got {self.relearn_models!r}."
-            )
-
-
-@dataclass(frozen=True)
-class AuditRequest:
-    """What is audited.
-
-    Attributes:
-        unlearned: The model to be released.
-        against: The original model.
-        shadows: Data, people and method that shadow models share.
-        test: Rows of people who are not in the data; None where there are none.
-        attribute: (n,) whether each original row has the attribute the revision hid.
-        reference: A retrained model; None to rely on shadow models.
-        digests: Further digests to state, such as the revised folder's.
-        provenance: Where data and preferences come from, as plain JSON values for the card.
-    """
-
-    unlearned: TargetModel
-    against: TargetModel
-    shadows: Request
-    test: Part | None = None
-    attribute: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None = field(
-        default=None, repr=False
-    )
-    reference: TargetModel | None = None
-    digests: Mapping[str, str] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What was found: `audit.json` as plain values, the gate, and what the plots need."""
-
-    values: Mapping[str, Any]
-    gate: GateResult
-    curves: Mapping[str, Any] = field(repr=False)
-
-    def write(self, folder: Path) -> tuple[Path, ...]:
-        """Write `audit.json` and `plots/` into a model folder and return their paths.
-
-        Raises:
-            OutputError: A file cannot be written.
-        """
-        groups = self.values["models"]
-        plots = draw_plots(
-            folder / PLOTS,
-            accuracies={name: one["accuracy"] for name, one in groups.items() if name in _DRAWN},
-            curves=self.curves,
-            costs=self.values["costs"],
-        )
-        path = folder / AUDIT
-        temporary = folder / f".{AUDIT}.part"
-        try:
-            write_json(temporary, self.values)
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(
-                f"The audit in {folder.name!r} cannot be written ({error.strerror}). "
-                "Free space or choose another place."
-            ) from error
-        return (path, *plots)
-
-
-_DRAWN = ("original", "unlearned", "reference")
-
-
-def hardware_line() -> str:
-    """Return what the costs were measured on, in one line without a name of the machine."""
-    return (
-        f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
-        f"{platform.system()}, no GPU"
-    )
+_ROLES: tuple[Role, ...] = ("original", "unlearned", "reference", "control")
+_GIVEN = ("released", "given reference")
+"""Groups of one model that was given, beside shadow models of its role."""
 
 
 def audit(
@@ -166,66 +44,84 @@ def audit(
         request: Models and rows.
         settings: How much.
         shadow_folder: Where shadow models are kept.
-        hardware: See `hardware_line`.
+        hardware: See `evidence.hardware_line`.
         progress: Called with stage, steps done and steps in all.
 
     Raises:
         InvalidArgumentError: Models or rows do not belong together.
         OutputError: Shadow models cannot be kept.
     """
-    shared = request.shadows
-    _check(request)
-    parts = parts_of(
-        shared.original,
-        shared.revised,
-        shared.people,
-        attribute=request.attribute,
-        test=request.test,
-    )
+    is_shadowed = settings.n_models > 0
+    request.check()
+    parts = _parts(request, is_shadowed=is_shadowed)
+    # Without the originals, what was given is measured on the rows that are left.
+    left = parts if request.stand_in is None else request.stand_in.parts
     groups = _groups(request, settings, shadow_folder, progress)
-    outputs = {name: [outputs_of(one.model, parts) for one in g] for name, g in groups.items()}
-    measured = _measured(outputs, parts, settings.seed)
+    outputs = {
+        name: [outputs_of(one.model, left if name in _GIVEN else parts) for one in group]
+        for name, group in groups.items()
+    }
+    measured = _measured(outputs, parts, left, settings.seed)
     models = {name: dict(one.values) for name, one in measured.items()}
-    _add_relearning(models, groups, parts, settings)
-    costs = _costs(groups)
+    add_relearning(models, groups, parts, n_models=settings.relearn_models, seed=settings.seed)
+    absent: dict[str, str] = {}
     control = control_of(
-        outputs.get("reference", []), outputs.get("control", []), parts, seed=settings.seed
-    )
-    gate = _gate(measured, outputs, parts, control=control, is_shadowed=settings.n_models > 0)
+        outputs.get("reference", []), outputs.get("control", []), parts, seed=settings.seed,
+        absent=absent,
+    )  # fmt: skip
+    released = _released(outputs, parts, left) if is_shadowed else None
+    gate = _gate(measured, [*parts, *left], control=control, released=released)
     if control is not None:
         models["reference"]["u_lira_control"] = control.as_json()
-    values: dict[str, Any] = {
+    for name, why in absent.items():
+        models["reference"]["absent"][name] = why
+    values = {
+        **_stated(request, settings, groups, parts),
+        "models": models,
+        "costs": _costs(groups),
+        "gate": gate.as_json(),
+        "hardware": hardware,
+    }
+    curves = {name: one.attack.roc for name, one in measured.items() if one.attack is not None}
+    return Audit(values, gate, {name: c for name, c in curves.items() if name in DRAWN})
+
+
+def _stated(
+    request: AuditRequest,
+    settings: AuditSettings,
+    groups: Mapping[str, Sequence[Shadow]],
+    parts: Mapping[str, Part],
+) -> dict[str, Any]:
+    """Return what the measurements rest on."""
+    shared = request.shadows
+    return {
         "schema_version": SCHEMA_VERSION,
         "method": shared.method,
-        "method_settings": _method_settings(shared),
+        "method_settings": asdict(shared.settings or load_method(shared.method).Settings()),
         "settings": asdict(settings) | {"share": shared.shown_share},
         "seeds": {name: [one.seed for one in g] for name, g in groups.items() if name in _ROLES},
         "rows": {name: len(part.rows) for name, part in parts.items()},
         "people": {name: len(np.unique(part.people)) for name, part in parts.items()},
-        "models": models,
-        "costs": costs,
-        "gate": gate.as_json(),
-        "digests": _digests(request),
+        "stand_in": None if request.stand_in is None else request.stand_in.as_json(),
+        "digests": request.digests_of_all(),
         "provenance": dict(request.provenance),
-        "hardware": hardware,
         "versions": versions(),
         "limits": list(LIMITS),
     }
-    curves = {name: one.attack.roc for name, one in measured.items() if one.attack is not None}
-    return Audit(values, gate, {name: c for name, c in curves.items() if name in _DRAWN})
 
 
-_ROLES: tuple[Role, ...] = ("original", "unlearned", "reference", "control")
-
-
-def _check(request: AuditRequest) -> None:
-    names = request.against.label_names
-    for one in (request.unlearned, request.reference):
-        if one is not None and one.label_names != names:
-            raise InvalidArgumentError(
-                f"All models must tell the same labels, got {', '.join(one.label_names)} and "
-                f"{', '.join(names)}. Audit models of one `train`."
-            )
+def _parts(request: AuditRequest, *, is_shadowed: bool) -> Mapping[str, Part]:
+    if request.stand_in is not None and not is_shadowed:
+        return request.stand_in.parts
+    shared = request.shadows
+    return parts_of(
+        shared.original,
+        shared.revised,
+        shared.people,
+        attribute=request.attribute,
+        group=request.group,
+        test=request.test,
+    )
 
 
 def _groups(
@@ -234,7 +130,7 @@ def _groups(
     folder: Path,
     progress: Callable[[str, int, int], None],
 ) -> dict[str, Sequence[Shadow]]:
-    """Return the models of each group; "released" and "given reference" are single ones."""
+    """Return the models of each group; those of `_GIVEN` are single ones."""
 
     def given(role: Role, model: TargetModel) -> tuple[Shadow, ...]:
         return (Shadow(role, model.record.recipe.seed, model, model.record.cost),)
@@ -251,33 +147,37 @@ def _groups(
     else:
         maker = Maker(request.shadows, folder, progress)
         groups = {role: maker.make(role, settings.n_models) for role in _ROLES}
-        groups |= {"released": released, "given reference": reference}
+        groups |= dict(zip(_GIVEN, (released, reference), strict=True))
     return {name: group for name, group in groups.items() if group}
 
 
 def _measured(
     outputs: Mapping[str, Sequence[Outputs]],
     parts: Mapping[str, Part],
+    left: Mapping[str, Part],
     seed: int,
 ) -> dict[str, Measured]:
     """Measure every group against the references; the references against the control."""
-    references = outputs.get("reference", [])
     result = {}
     for name, group in outputs.items():
         if name == "control":
             continue
-        against = outputs.get("control", []) if name == "reference" else references
-        result[name] = measure(group, against, parts, seed=seed)
+        is_apart = name in _GIVEN and left is not parts
+        against = "control" if name == "reference" else "reference"
+        if is_apart:
+            # Shadow models were trained on other rows: only a reference that was given compares.
+            against = "given reference" if name == "released" else "none"
+        rows = left if is_apart else parts
+        result[name] = measure(group, outputs.get(against, []), rows, seed=seed)
     return result
 
 
 def _gate(
     measured: Mapping[str, Measured],
-    outputs: Mapping[str, Sequence[Outputs]],
-    parts: Mapping[str, Part],
+    names: Sequence[str],
     *,
     control: Control | None,
-    is_shadowed: bool,
+    released: Mapping[str, tuple[float | None, float]] | None,
 ) -> GateResult:
     mine = measured["unlearned"].attack
     gaps = measured["unlearned"].values.get("gap_to_retrain", {})
@@ -288,61 +188,34 @@ def _gate(
         # One split's share is a draw, so the upper end of many is the limit.
         control_share_advantage=None if control is None else control.share_advantage.high,
         gaps={name: gaps[name] for name in GAPS if name in gaps},
-        rows=[name for name in GAPS if name != "revised" or name in parts],
-        released=_released(outputs, parts) if is_shadowed else None,
+        rows=[name for name in GAPS if name != "revised" or name in names],
+        released=released,
     )
 
 
 def _released(
-    outputs: Mapping[str, Sequence[Outputs]], parts: Mapping[str, Part]
-) -> dict[str, tuple[float, float]]:
-    """Return rows → the released model's gap, and the largest of a reference model."""
-    result = {}
-    for name in (name for name in GAPS if name in parts):
-        labels = parts[name].rows.labels
+    outputs: Mapping[str, Sequence[Outputs]], parts: Mapping[str, Part], left: Mapping[str, Part]
+) -> dict[str, tuple[float | None, float]]:
+    """Return rows → the released model's gap, and the largest of a reference model.
 
-        def accuracy(one: Outputs, name: str = name, labels: Any = labels) -> float:
-            return float(metrics.is_correct(one.logits[name], labels).mean())
+    Where the originals are gone the gap is to the reference that was given, None without one.
+    """
 
-        references = [accuracy(one) for one in outputs["reference"]]
-        spread = max(metrics.gap(value, references) for value in references)
-        result[name] = (metrics.gap(accuracy(outputs["released"][0]), references), spread)
+    def accuracies(group: str, name: str, rows: Mapping[str, Part]) -> list[float]:
+        labels = rows[name].rows.labels
+        return [
+            float(metrics.is_correct(one.logits[name], labels).mean())
+            for one in outputs.get(group, [])
+        ]
+
+    result: dict[str, tuple[float | None, float]] = {}
+    for name in (name for name in GAPS if name in left):
+        references = accuracies("reference", name, parts) if name in parts else []
+        spread = max((metrics.gap(value, references) for value in references), default=0.0)
+        known = references if left is parts else accuracies("given reference", name, left)
+        mine = accuracies("released", name, left)[0]
+        result[name] = (metrics.gap(mine, known) if known else None, spread)
     return result
-
-
-def _add_relearning(
-    models: dict[str, dict[str, Any]],
-    groups: Mapping[str, Sequence[Shadow]],
-    parts: Mapping[str, Part],
-    settings: AuditSettings,
-) -> None:
-    """Add relearn times in steps, and their ratio to the references'."""
-    if "forget" not in parts or "reference" not in groups or settings.relearn_models == 0:
-        return
-    forget = parts["forget"].rows
-    bound = float(np.mean([mean_loss(one.model, forget) for one in groups["original"]]))
-    recipe = groups["original"][0].model.record.recipe
-    rate = recipe.learning_rate / 10
-    steps: dict[str, float] = {}
-    for name in ("unlearned", "reference"):
-        found = [
-            relearn_steps(
-                one.model, forget, loss_below=bound, learning_rate=rate, max_steps=_MOST_STEPS,
-                seed=settings.seed,
-            )
-            for one in groups[name][: settings.relearn_models]
-        ]  # fmt: skip
-        models[name]["relearn"] = {
-            "steps": found,
-            "most_steps": _MOST_STEPS,
-            "learning_rate": rate,
-            "loss_below": bound,
-        }
-        if None not in found:
-            steps[name] = float(np.mean([step for step in found if step is not None]))
-    if len(steps) == 2 and steps["reference"] > 0:  # noqa: PLR2004
-        ratio = steps["unlearned"] / steps["reference"]
-        models["unlearned"]["relearn"]["ratio_to_reference"] = ratio
 
 
 def _costs(groups: Mapping[str, Sequence[Shadow]]) -> dict[str, dict[str, float]]:
@@ -354,7 +227,7 @@ def _costs(groups: Mapping[str, Sequence[Shadow]]) -> dict[str, dict[str, float]
                 np.mean([one.cost.gradient_evaluations for one in groups[name]])
             ),
         }
-        for name in _DRAWN
+        for name in DRAWN
         if name in groups and any(one.cost != Cost() for one in groups[name])
     }
     if {"unlearned", "reference"} <= costs.keys():
@@ -364,21 +237,3 @@ def _costs(groups: Mapping[str, Sequence[Shadow]]) -> dict[str, dict[str, float]
             if costs["reference"][name] > 0
         }
     return costs
-
-
-def _method_settings(shared: Request) -> dict[str, Any]:
-    return asdict(shared.settings or load_method(shared.method).Settings())
-
-
-def _digests(request: AuditRequest) -> dict[str, str]:
-    found = {
-        "original_weights": request.against.digest(),
-        "unlearned_weights": request.unlearned.digest(),
-        "original_rows": request.shadows.original.digest(),
-        "revised_rows": request.shadows.revised.digest(),
-    }
-    if request.test is not None:
-        found["test_rows"] = request.test.rows.digest()
-    if request.reference is not None:
-        found["reference_weights"] = request.reference.digest()
-    return {**found, **request.digests}

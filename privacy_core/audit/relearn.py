@@ -1,18 +1,26 @@
 """Relearn time: how few steps on the forgotten rows bring them back.
 
-Knows a target model and labelled rows; not how the model came about.
+Knows models and labelled rows; not how the models came about.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 import torch
 from torch.nn import functional
 
 from privacy_core.audit.metrics import losses
+from privacy_core.audit.parts import Part
+from privacy_core.audit.shadows import Shadow
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.unlearning.rows import LabelledImages
 from privacy_core.unlearning.targets import TargetModel
 from privacy_core.unlearning.tensors import draw
+
+MOST_STEPS = 200
 
 
 def mean_loss(model: TargetModel, rows: LabelledImages) -> float:
@@ -26,7 +34,7 @@ def relearn_steps(
     *,
     loss_below: float,
     learning_rate: float,
-    max_steps: int = 200,
+    max_steps: int = MOST_STEPS,
     seed: int = 0,
 ) -> int | None:
     """Return how many plain SGD steps on the forget rows bring their loss under a bound.
@@ -70,3 +78,48 @@ def relearn_steps(
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.sub_(gradient, alpha=learning_rate)
     return None
+
+
+def add_relearning(
+    values: Mapping[str, dict[str, Any]],
+    groups: Mapping[str, Sequence[Shadow]],
+    parts: Mapping[str, Part],
+    *,
+    n_models: int,
+    seed: int,
+) -> None:
+    """Add relearn times in steps to each group's values, and their ratio to the references'.
+
+    Args:
+        values: Group → its metrics.
+        groups: Group → its models.
+        parts: The rows; nothing is added where none are to be forgotten.
+        n_models: On how many of each group it is timed.
+        seed: Seed of the batches.
+    """
+    if "forget" not in parts or "reference" not in groups or n_models == 0:
+        return
+    forget = parts["forget"].rows
+    bound = float(np.mean([mean_loss(one.model, forget) for one in groups["original"]]))
+    rate = groups["original"][0].model.record.recipe.learning_rate / 10
+    steps: dict[str, float] = {}
+    for name in ("unlearned", "reference"):
+        found = [
+            relearn_steps(
+                one.model, forget, loss_below=bound, learning_rate=rate, max_steps=MOST_STEPS,
+                seed=seed,
+            )
+            for one in groups[name][:n_models]
+        ]  # fmt: skip
+        values[name]["relearn"] = {
+            "steps": found,
+            "most_steps": MOST_STEPS,
+            "learning_rate": rate,
+            "loss_below": bound,
+        }
+        if None not in found:
+            steps[name] = float(np.mean([step for step in found if step is not None]))
+    if len(steps) == 2 and steps["reference"] > 0:  # noqa: PLR2004
+        values["unlearned"]["relearn"]["ratio_to_reference"] = (
+            steps["unlearned"] / steps["reference"]
+        )

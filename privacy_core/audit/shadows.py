@@ -134,10 +134,11 @@ class Maker:
             result = unlearn(self._update(role, seed, start), watch=Watch(quiet, checkpoint))
             _save(path, result.model, result.cost)
             checkpoint.unlink(missing_ok=True)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:  # the latter where the disk is full
             raise OutputError(
                 f"`--shadows` must be a folder you can write to, got {self.folder.name!r} "
-                f"({error.strerror or type(error).__name__}). Choose another place."
+                f"({getattr(error, 'strerror', None) or error}). Make room, or choose another "
+                "place."
             ) from error
         return Shadow(role, seed, result.model, result.cost)
 

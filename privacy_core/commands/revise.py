@@ -63,6 +63,13 @@ def add_commands(commands: Commands) -> None:
     gone.add_argument("--revision", required=True, metavar="DIR", help="the revised data set")
     gone.add_argument("--audited", metavar="MODEL", help="model folder with an audit of it")
     gone.add_argument("--erase-first", action="store_true", help="do not wait for an audit")
+    gone.add_argument(
+        "--shadows",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="shadow models of an audit (default: those that --audited names)",
+    )
     gone.add_argument("--yes", action="store_true", help="do it; without, nothing is erased")
     gone.add_argument("--json", action="store_true", help="print the receipt")
 
@@ -144,19 +151,24 @@ def _warnings(survey: Survey, rules: RowRules, revision: str) -> list[str]:
             "data; check `--subject-column` if they should be."
         )
     if version is not None and not version.endswith(revision):
-        warnings.append("The preferences were given on another model; strengths may differ.")
+        warnings.append(
+            f"The preferences were given on another model ({version}; this is {revision}): the "
+            "same strength may look different."
+        )
     for n, where in (
         (found.n_across_subjects, "of different subjects"),
         (found.n_across_splits, "of this and another split"),
     ):
         if n:
-            warnings.append(f"{n} pairs of photos {where} are near-duplicates; see revision.json.")
+            pairs = "pair" if n == 1 else "pairs"
+            warnings.append(f"{n} near-duplicate {pairs} of photos {where}; see revision.json.")
     return warnings
 
 
 def _summary(counts: Mapping[str, Any]) -> str:
     by_status = counts["by_status"]
-    parts = [f"{by_status.get('revised', 0)} rows revised"]
+    n_revised = by_status.get("revised", 0)
+    parts = [f"{n_revised} {'row' if n_revised == 1 else 'rows'} revised"]
     parts += [
         f"{by_status[status]} {status}" for status in ("kept", "dropped") if by_status.get(status)
     ]
@@ -168,8 +180,8 @@ def _summary(counts: Mapping[str, Any]) -> str:
 def _next_step(out: Path) -> str:
     private = f".{out.absolute().name}.private"
     return (
-        f"Keep {private} beside it to yourself. "
-        f"Next: {PROGRAM} unlearn MODEL --revised {out} --out MODEL2"
+        f"Keep {private} beside it to yourself. Next, with MODEL from `train` on the originals: "
+        f"{PROGRAM} unlearn MODEL --revised {out} --out MODEL2"
     )
 
 
@@ -181,9 +193,14 @@ def _erase_originals(options: argparse.Namespace, _: Tools) -> None:
         Path(options.revision),
         audited=None if options.audited is None else Path(options.audited),
         erase_first=options.erase_first,
+        shadows=[Path(folder) for folder in options.shadows],
     )
     stays = erasure.changed + erasure.foreign
-    what = f"{len(erasure.files)} original files, the noise key and who is behind which row"
+    behind = " and who is behind which row" if erasure.audited else ""
+    what = (
+        f"{len(erasure.files)} original files, {len(erasure.shadows)} shadow models, the noise key"
+        f"{behind}"
+    )
     left = f" {stays} listed files are changed or elsewhere and stay." if stays else ""
     if not options.yes:
         raise InvalidArgumentError(

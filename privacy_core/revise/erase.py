@@ -1,4 +1,4 @@
-"""Erase the originals of a revised data set, and what could undo its noise.
+"""Erase the originals of a revised data set, models made of them, and what could undo its noise.
 
 Only files that the revision listed, that lie in the place named, and that are still what they were
 are removed. Knows files and digests; no photo. Copies elsewhere (backups, version control, the Hub,
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +35,11 @@ NOT_REACHED = (
     "Blocks of a disk that the system has not used again.",
 )
 """What erasing files does not reach, one sentence each."""
+SHADOWS = "shadows.json"
+"""In the private folder beside an audited model: the folders of the audit's shadow models."""
+_SHADOW = re.compile(
+    r"(original|reference|control|unlearned)-[0-9a-f]{32}(\.run)?\.(safetensors|pt)"
+)
 _EVIDENCE = ("audit.json", "certificate.json")
 
 
@@ -50,6 +57,7 @@ class Erasure:
         audited: Whether an audit of this very data was shown.
         left: What was noted about the files that stay.
         place: Where the originals are, as it was named.
+        shadows: Models that an audit trained on the originals.
     """
 
     revision: dict[str, Any] = field(repr=False)
@@ -61,10 +69,16 @@ class Erasure:
     audited: bool
     left: tuple[Mapping[str, Any], ...] = field(repr=False)
     place: Path
+    shadows: tuple[Path, ...] = field(default=(), repr=False)
 
 
 def plan_erasure(
-    data: str, revised: Path, *, audited: Path | None = None, erase_first: bool = False
+    data: str,
+    revised: Path,
+    *,
+    audited: Path | None = None,
+    erase_first: bool = False,
+    shadows: Sequence[Path] = (),
 ) -> Erasure:
     """Find what can be erased; removes nothing.
 
@@ -73,6 +87,7 @@ def plan_erasure(
         revised: The revised data set.
         audited: Model folder whose audit names the revised data.
         erase_first: Go on without an audit.
+        shadows: Folders of shadow models, beside those that `audited` names.
 
     Raises:
         InvalidArgumentError: There is no audit, the revised data set is not whole, or its list of
@@ -110,6 +125,7 @@ def plan_erasure(
         audited is not None,
         tuple(f for f, s in zip(files, states, strict=True) if s in {"changed", "foreign"}),
         Path(data),
+        _shadow_models([*shadows, *_shadow_folders(audited)]),
     )
 
 
@@ -122,35 +138,82 @@ def erase(erasure: Erasure) -> dict[str, Any]:
     Raises:
         OutputError: A file cannot be removed; the list stays.
     """
-    done: list[Path] = []
-    for path in erasure.files:
-        try:
-            path.unlink()
-        except OSError as error:
-            raise OutputError(
-                f"`DATA` must be files you can remove, got {str(path)!r} "
-                f"({error.strerror or type(error).__name__}) after {len(done)} were erased. "
-                "Change its rights and run the same again."
-            ) from error
-        done.append(path)
+    _remove(erasure.shadows)
+    _remove(erasure.files)
     receipt = {
         "schema_version": SCHEMA_VERSION,
         "kind": "erasure",
         "data_digest": erasure.revision["data_digest"],
         "original_digest": erasure.revision["original"]["digest"],
-        "n_files_erased": len(done),
+        "n_files_erased": len(erasure.files),
         "n_files_missing": erasure.missing,
         "n_files_changed_and_left": erasure.changed,
         "n_files_outside_and_left": erasure.foreign,
+        "n_shadow_models_erased": len(erasure.shadows),
         "noise_key_erased": True,
         "row_pseudonyms_erased": erasure.audited,
         "erased_before_audit": not erasure.audited,
         "not_reached": list(NOT_REACHED),
     }
     _erase_private(erasure)
-    _remove_empty_folders(done, below=erasure.place.resolve())
+    _remove_empty_folders(erasure.files, below=erasure.place.resolve())
     write_atomically(erasure.workplace.out / RECEIPT, as_json(receipt))
     return receipt
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for n_done, path in enumerate(paths):
+        try:
+            path.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"`DATA` must be files you can remove, got {str(path)!r} "
+                f"({error.strerror or type(error).__name__}) after {n_done} were erased. "
+                "Change its rights and run the same again."
+            ) from error
+
+
+def note_shadows(private: Path, folder: Path) -> bytes:
+    """Return `SHADOWS` with one more folder.
+
+    Args:
+        private: The private folder beside the audited model; may be missing.
+        folder: Where the audit keeps shadow models.
+    """
+    known = {os.path.relpath(path, private) for path in _noted_folders(private)}
+    known.add(os.path.relpath(folder.absolute(), private))
+    return as_json({"folders": sorted(known)})
+
+
+def _shadow_folders(audited: Path | None) -> list[Path]:
+    if audited is None:
+        return []
+    return _noted_folders(audited.absolute().parent / f".{audited.absolute().name}.private")
+
+
+def _noted_folders(private: Path) -> list[Path]:
+    try:
+        found = json.loads((private / SHADOWS).read_text(encoding="utf-8"))["folders"]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidArgumentError(
+            f"{private.name}/{SHADOWS} must name the folders of shadow models, got a damaged file. "
+            "Remove it, and name them by `--shadows`."
+        ) from error
+    return [Path(os.path.normpath(private / str(name))) for name in found]
+
+
+def _shadow_models(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the shadow models in folders, by their names; nothing else in them is touched."""
+    found = {
+        path.resolve()
+        for folder in folders
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if _SHADOW.fullmatch(path.name) and path.is_file() and not path.is_symlink()
+    }
+    return tuple(sorted(found))
 
 
 def _check_audit(folder: Path, digest: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,9 @@ class Preferences:
         population: Strength of everybody else, None where the file has none.
         model_version: What the strengths were chosen on, None where the file does not say.
         digest: SHA-256 of the file, in hex.
+        taken: Subjects in the file whose strength is the population's, too little being known.
+        provenance: Where the strengths come from, as plain JSON values about nobody in particular:
+            "feedback_revision", "generated_at", "population" and "own".
 
     Example:
         >>> preferences = Preferences(subjects={"ann": 0.4}, population=0.8)
@@ -40,12 +44,18 @@ class Preferences:
     population: float | None
     model_version: str | None = None
     digest: str = ""
+    taken: frozenset[str] = field(default=frozenset(), repr=False)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def strength_of(self, subject: str | None) -> tuple[float | None, Literal["own", "population"]]:
         """Return the strength for a subject, and whether it is named in the file."""
         if subject is not None and subject in self.subjects:
             return self.subjects[subject], "own"
         return self.population, "population"
+
+    def is_own(self, subject: str) -> bool:
+        """Return whether a subject's strength comes from its own answers."""
+        return subject in self.subjects and subject not in self.taken
 
 
 def read_preferences(path: Path) -> Preferences:
@@ -81,7 +91,40 @@ def read_preferences(path: Path) -> Preferences:
         population,
         None if version is None else str(version),
         hashlib.sha256(data).hexdigest(),
+        frozenset(s for s, e in found["subjects"].items() if e.get("source") == "population"),
+        _provenance(found),
     )
+
+
+def _provenance(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a card may say of the ratings behind a file; what is missing is None."""
+    population = found.get("population") or {}
+    own = [one for one in found["subjects"].values() if one.get("source") == "own"]
+    sds = [one["sd"] for one in own if _is_number(one.get("sd"))]
+    counts = [one["n_ratings"] for one in own if _is_number(one.get("n_ratings"))]
+    return {
+        **{name: _text(found.get(name)) for name in ("feedback_revision", "generated_at")},
+        "population": {
+            **{
+                name: population[name] if _is_number(population.get(name)) else None
+                for name in ("strength", "sd", "n_raters", "epsilon")
+            },
+            "release": _text(population.get("release")),
+        },
+        "own": {
+            "n_subjects": len(own),
+            "mean_sd": math.fsum(sds) / len(sds) if sds else None,
+            "n_ratings": sum(counts) if counts else None,
+        },
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
 
 
 def _checked(found: Any, problems: list[str]) -> tuple[dict[str, float], float | None]:

@@ -39,7 +39,7 @@ def subject_accounts(
     Args:
         records: What was noted about each shard, in order.
         names: Pseudonym → subject.
-        rules: Say whether a subject's strength is its own.
+        rules: Say whose strength comes from their own answers.
     """
     totals: dict[str, dict[str, Any]] = {}
     for record in records:
@@ -49,7 +49,9 @@ def subject_accounts(
             total["mu_squared"] += part["mu_squared"]
             total["reason"] = total["reason"] or part["reason"]
             total["strength"] = part["strength"]
-    return [_account(key, totals[key], rules.is_named(names[key])) for key in sorted(totals)]
+    return [
+        _account(key, totals[key], rules.preferences.is_own(names[key])) for key in sorted(totals)
+    ]
 
 
 def _account(key: str, total: Mapping[str, Any], is_own: bool) -> dict[str, Any]:
@@ -117,6 +119,7 @@ def revision_report(
             "model_version": preferences.model_version,
             "n_subjects": len(preferences.subjects),
             "n_subjects_not_in_data": len(preferences.subjects) - n_used,
+            **preferences.provenance,
         },
         "mode": rules.mode,
         "others": rules.others,

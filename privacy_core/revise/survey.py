@@ -130,7 +130,7 @@ def survey_rows(
             f"`--subject-column` must name the column that says who is shown, got "
             f"{subject_column!r}, which is empty in every row. Name another."
         )
-    beside = [(name, _prints_of(rows)) for name, rows in (other_splits or {}).items()]
+    beside = [(name, _prints_of(name, rows, report)) for name, rows in (other_splits or {}).items()]
     duplicates = _near_duplicates(prints, subject_of, beside)
     return Survey(total.hexdigest(), len(source), tuple(places), subject_of, duplicates)
 
@@ -144,9 +144,13 @@ def _name(value: Any, names: Sequence[str] | None) -> str | None:
     return names[value] if 0 <= value < len(names) else None
 
 
-def _prints_of(rows: RowSource) -> Prints:
-    found = [_print_of(row[rows.image_column]) for row in rows]
-    return np.array(found, np.uint64).reshape(-1, WORDS)
+def _prints_of(name: str, rows: RowSource, report: Report | None) -> Prints:
+    found = np.zeros((len(rows), WORDS), np.uint64)
+    for number, row in enumerate(rows):
+        found[number] = _print_of(row[rows.image_column])
+        if report is not None:
+            report(f"Reading the split {name}", number + 1, len(rows))
+    return found
 
 
 def _print_of(encoded: bytes | None) -> Prints:

@@ -94,6 +94,7 @@ def certify(
     update: Mapping[str, Any],
     rows: Sequence[str],
     audit: Mapping[str, Any] | None = None,
+    batch: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `certificate.json` for a model folder, over all its files, and return it.
 
@@ -104,6 +105,7 @@ def certify(
         update: `UnlearnResult.as_json`.
         rows: `row_tokens` of the rows that were unlearned.
         audit: Metrics and gate, where the audit has run.
+        batch: Name of the batch of requests that this release answers, and how many they are.
 
     Raises:
         OutputError: The file cannot be written.
@@ -113,6 +115,7 @@ def certify(
         "original": dict(original),
         "revised": dict(revised),
         "update": dict(update),
+        "batch": None if batch is None else dict(batch),
         "rows": {"count": len(rows), "hmac": list(rows)},
         "files": file_digests(folder),
         "audit": None if audit is None else dict(audit),

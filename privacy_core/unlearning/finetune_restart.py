@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from privacy_core.unlearning.base import Outcome, Problem, check_range
+from privacy_core.unlearning.schedule import LoopSettings
 from privacy_core.unlearning.targets import Recipe
-from privacy_core.unlearning.training import LoopSettings, Pass, cross_entropy, run_loop
+from privacy_core.unlearning.training import Pass, cross_entropy, run_loop
 
 _SHARE, _FEWEST, _MOST = 0.25, 5, 10
 

@@ -196,6 +196,12 @@ def _check_same_rows(
         )
 
 
+def as_square(pixels: NDArray[np.uint8], image_size: int) -> NDArray[np.uint8]:
+    """Return a picture (h, w, 3) reduced or enlarged to a square of `image_size` pixels."""
+    square = (image_size, image_size)
+    return np.asarray(Image.fromarray(pixels).resize(square, Image.Resampling.BILINEAR))
+
+
 def _decoded(data: bytes, image_size: int, place: int) -> NDArray[np.uint8]:
     # Decoded as `revise` does: a row it kept has the same pixels as the original.
     try:
@@ -205,8 +211,7 @@ def _decoded(data: bytes, image_size: int, place: int) -> NDArray[np.uint8]:
             f"`DATA` must hold pictures that can be read, got a damaged one in row {place}. "
             "Replace or remove the row."
         ) from error
-    square = (image_size, image_size)
-    return np.asarray(Image.fromarray(pixels).resize(square, Image.Resampling.BILINEAR))
+    return as_square(pixels, image_size)
 
 
 def _names_of(values: Sequence[Any], label_column: str) -> tuple[str, ...]:

@@ -17,13 +17,15 @@ from typing import Any, Literal, Protocol
 
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 
 from privacy_core.errors import ModelError, OutputError
 from privacy_core.unlearning.head import Matrix
 from privacy_core.unlearning.rows import LabelledImages
+from privacy_core.unlearning.schedule import LoopSettings
 from privacy_core.unlearning.tensors import Rows
-from privacy_core.unlearning.training import Cost, LoopSettings
+from privacy_core.unlearning.training import Cost
 
 SCHEMA_VERSION = 1
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
@@ -202,13 +204,20 @@ def save_target(
         for name, content in (files or {}).items():
             (temporary / name).write_bytes(content)
         temporary.replace(folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter where the disk is full
         raise OutputError(
             f"`--out` must be in a place you can write to, got {folder.name!r} "
-            f"({error.strerror or type(error).__name__}). Choose another place."
+            f"({_reason(error)}). Make room, or choose another place."
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system says, without a path."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error)
 
 
 def model_type(folder: Path) -> str:

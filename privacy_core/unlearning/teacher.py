@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from privacy_core.unlearning.base import Outcome, Problem, check_range
+from privacy_core.unlearning.schedule import LoopSettings
 from privacy_core.unlearning.tensors import Rows
-from privacy_core.unlearning.training import LoopSettings, Moment, Pass, run_loop
+from privacy_core.unlearning.training import Moment, Pass, run_loop
 
 
 @dataclass(frozen=True)

@@ -13,65 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from privacy_core.errors import InvalidArgumentError
+from privacy_core.errors import OutputError
+from privacy_core.unlearning.schedule import LoopSettings, learning_rate, optimizer_of
 from privacy_core.unlearning.tensors import Rows, flip_and_shift, module_digest, split_evenly
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How weights are updated; stored beside the result.
-
-    Attributes:
-        epochs: Passes over the rows, at least 1.
-        batch_size: Rows per step at most; batches of an epoch have nearly equal sizes.
-        learning_rate: Peak rate.
-        optimizer: SGD with Nesterov momentum, Adam or AdamW.
-        momentum: SGD's.
-        weight_decay: The optimizer's.
-        schedule: "one cycle" (linear warm-up from zero, then a cosine to zero), "cosine" (without
-            warm-up) or "constant".
-        warmup: Share of the steps that "one cycle" warms up over.
-        clip: Largest norm of a step's gradient, None for any.
-        augmentation: "flip and shift" (pictures only) or "none".
-        seed: Seed of every draw.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: Literal["one cycle", "cosine", "constant"] = "one cycle"
-    warmup: float = 0.2
-    clip: float | None = None
-    augmentation: Literal["flip and shift", "none"] = "none"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            InvalidArgumentError: A number is out of its range.
-        """
-        rules = {
-            "epochs": self.epochs >= 1,
-            "batch_size": self.batch_size >= 1,
-            "learning_rate": 0 < self.learning_rate < math.inf,
-            "weight_decay": 0 <= self.weight_decay < math.inf,
-        }
-        for name, holds in rules.items():
-            if not holds:
-                raise InvalidArgumentError(
-                    f"`{name}` must be positive and finite (`weight_decay` may be 0), "
-                    f"got {getattr(self, name)!r}."
-                )
 
 
 @dataclass(frozen=True)
@@ -205,7 +155,7 @@ class _Run:
     ) -> None:
         self.module, self.passes, self.settings = module, passes, settings
         self.hooks, self.watch, self.stage = hooks, watch, stage
-        self.optimizer = _optimizer(module, settings)
+        self.optimizer = optimizer_of(module, settings)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.total_steps = sum(
             math.ceil(len(one.rows) / (one.batch_size or settings.batch_size))
@@ -265,8 +215,15 @@ class _Run:
             "kept": self.kept,
         }
         temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(path)
+        try:
+            torch.save(state, temporary)
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
+            temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"The checkpoint {path.name!r} cannot be written ({type(error).__name__}). Make "
+                "room, and run the same again."
+            ) from error
 
     def resume(self) -> None:
         path = self.watch.checkpoint
@@ -291,25 +248,3 @@ class _Run:
             for part in (one.rows.x, one.rows.y):
                 total.update(part.contiguous().numpy().tobytes())
         return total.hexdigest()
-
-
-def learning_rate(settings: LoopSettings, step: int, total_steps: int) -> float:
-    """Return the rate of a step, counted from 0."""
-    peak, warm = settings.learning_rate, settings.warmup * total_steps
-    if settings.schedule == "constant":
-        return peak
-    if settings.schedule == "cosine":
-        warm = 0.0
-    if step + 1 < warm:
-        return peak * (step + 1) / warm
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm + 1) / (total_steps - warm + 1)))
-
-
-def _optimizer(module: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
-    weights = [weight for weight in module.parameters() if weight.requires_grad]
-    rate, decay = settings.learning_rate, settings.weight_decay
-    if settings.optimizer == "sgd":
-        momentum = settings.momentum
-        return torch.optim.SGD(weights, rate, momentum, weight_decay=decay, nesterov=momentum > 0)
-    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
-    return kind(weights, rate, weight_decay=decay)

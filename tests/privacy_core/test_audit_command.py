@@ -10,16 +10,17 @@ from huggingface_hub import HfApi
 
 from privacy_core.__main__ import main
 from privacy_core.backends.embedded import EmbeddedBackend
-from privacy_core.commands import audit as command
+from privacy_core.commands import release as command
 from privacy_core.unlearning import backbone
 from privacy_core.unlearning.certificate import verify
+from privacy_core.unlearning.ledger import Ledger
 from tests.hub_server import HubServer
 from tests.privacy_core.people import MarkDetector, rows_of, write_preferences, write_rows
 from tests.privacy_core.tiny import tiny_model
 from tests.privacy_core.tiny_targets import FlatBackbone
 
 N = 28
-DETECTOR = {"detector": MarkDetector()}
+TOOLS = {"detector": MarkDetector(), "load_backend": lambda _: EmbeddedBackend(tiny_model())}
 AUDIT = ("audit", "m2", "--original", "d.parquet", "--revised", "r", "--against", "m")
 
 
@@ -36,7 +37,6 @@ def made(tmp_path_factory):
     write_rows(folder / "d.parquet", [{**row, "smiling": i % 4 < 2} for i, row in enumerate(rows)])
     write_rows(folder / "t.parquet", other_people(8))
     write_preferences(folder / "p.json", {"person-0": 0.5, "person-1": 0.6})
-    embedded = EmbeddedBackend(tiny_model())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backbone, "DlibBackbone", lambda _detector: FlatBackbone())
         for line in (
@@ -45,7 +45,7 @@ def made(tmp_path_factory):
             "unlearn m --revised r --out m2",
         ):
             patch.chdir(folder)
-            code = main(line.split(), load_backend=lambda _: embedded, **DETECTOR)
+            code = main(line.split(), **TOOLS)
             assert code == 0
     return folder
 
@@ -60,7 +60,7 @@ def run(tmp_path, made, capsys, monkeypatch):
     capsys.readouterr()
 
     def run_main(*arguments):
-        code = main([str(argument) for argument in arguments], **DETECTOR)
+        code = main([str(argument) for argument in arguments], **TOOLS)
         captured = capsys.readouterr()
         said = [line.split("\r")[-1] for line in captured.err.splitlines()]
         return code, captured.out, "\n".join(line for line in said if "it/s" not in line)
@@ -97,13 +97,6 @@ def test_no_name_of_a_person_is_in_the_evidence(run):
             assert b"person-" not in path.read_bytes(), path
 
 
-def test_shadow_models_are_kept_out_of_what_is_published(run):
-    run(*AUDIT, "--models", 3)
-    assert len(list(Path(".m.private/shadows").glob("*.safetensors"))) == 12
-    run(*AUDIT, "--models", 3, "--shadows", "kept")
-    assert len(list(Path("kept").iterdir())) == 12
-
-
 def test_a_second_audit_finds_the_same(run):
     run(*AUDIT, "--models", 3)
     first = read("m2/audit.json")
@@ -138,6 +131,182 @@ def test_a_reference_is_measured_too(run):
     one = read("m2/audit.json")["models"]["unlearned"]
     assert "gap_to_retrain" in one
     assert "u_lira" not in one
+
+
+def test_the_reference_that_unlearning_made_is_measured_without_being_named(run):
+    arguments = ("unlearn", "m", "--revised", "r", "--out", "m3", "--reference", "retrain")
+    assert run(*arguments)[0] == 0
+    audit = ("audit", "m3", *AUDIT[2:], "--models")
+    assert run(*audit, 0)[0] == 0
+    values = read("m3/audit.json")
+    assert "gap_to_retrain" in values["models"]["unlearned"]
+    assert values["digests"]["reference_weights"] == read(".m3.private/reference.json")["weights"]
+    assert run(*audit, 3)[0] == 0
+    models = read("m3/audit.json")["models"]
+    assert models["given reference"]["n_models"] == 1
+    # Both controls: the original, and references, against references.
+    assert "u_lira" in models["original"]
+    assert "u_lira" in models["reference"]
+    # So few people that some models are the same: then there is a reason in the number's place.
+    assert "must differ" in models["reference"]["absent"]["u_lira_control"]
+
+
+def test_a_reference_may_be_left_out_or_gone(run):
+    arguments = ("unlearn", "m", "--revised", "r", "--out", "m3", "--reference", "retrain")
+    assert run(*arguments)[0] == 0
+    audit = ("audit", "m3", *AUDIT[2:], "--models", 0)
+    assert run(*audit, "--reference", "none")[0] == 0
+    assert "reference" not in read("m3/audit.json")["models"]
+    shutil.rmtree("m3-reference")
+    code, _, err = run(*audit)
+    assert code == 0
+    assert "The reference model m3-reference is gone" in err
+
+
+def test_a_model_of_other_data_is_no_reference(run):
+    code, _, err = run(*AUDIT, "--models", 0, "--reference", "m")
+    assert code == 2
+    assert "`--reference` must be trained on the revised data" in err
+
+
+def test_an_audit_and_a_release_are_entered_in_the_ledger(run, hub):
+    ledger = Ledger(Path(".m.private/requests.sqlite3"))
+    assert {one.state for one in ledger.requests()} == {"unlearned"}
+    run(*AUDIT, "--models", 0)
+    assert {one.state for one in ledger.requests()} == {"audited"}
+    assert ledger.entries()[-1].content == {"gate": "failed"}
+    before = ledger.entries()
+    assert run("publish", "m2", "--repo-id", "anna/ledger")[0] == 2
+    assert ledger.entries() == before
+    assert run("publish", "m2", "--repo-id", "anna/ledger", "--force")[0] == 0
+    assert {one.state for one in ledger.requests()} == {"released"}
+    revision = hub.model_info("anna/ledger").sha
+    assert ledger.entries()[-1].content == {"repository": "anna/ledger", "revision": revision}
+    assert read("m2/certificate.json")["batch"]["name"] == ledger.requests()[0].batch
+
+
+def test_a_ledger_that_is_gone_stops_no_audit_and_is_said(run):
+    Path(".m.private/requests.sqlite3").unlink()
+    code, _, err = run(*AUDIT, "--models", 0)
+    assert code == 0
+    assert "nothing was entered in it" in err
+    shutil.rmtree(".m2.private")
+    code, _, err = run(*AUDIT, "--models", 0)
+    assert code == 0
+    assert "ledger" not in err
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"path": 1}'])
+def test_a_damaged_note_of_the_reference_is_named(run, content):
+    Path(".m2.private/reference.json").write_text(content)
+    code, _, err = run(*AUDIT, "--models", 0)
+    assert code == 2
+    assert ".m2.private/reference.json must say where the reference model is" in err
+
+
+def test_metrics_are_stated_by_group(run):
+    code, _, err = run(*AUDIT, "--test", "t.parquet", "--models", 3, "--group-column", "label")
+    assert code == 0, err
+    one = read("m2/audit.json")["models"]["unlearned"]
+    assert set(one["accuracy_by_group"]) == set(one["u_lira_by_group"]) == {"0", "1"}
+    assert set(one["accuracy_by_group"]["1"]) == {"retain", "forget", "revised", "test"}
+    whole = one["accuracy"]["test"]["value"]
+    halves = [one["accuracy_by_group"][group]["test"]["value"] for group in "01"]
+    assert whole == pytest.approx(sum(halves) / 2)  # as many rows of each
+
+
+def test_originals_that_are_not_those_revised_are_refused_though_no_row_was_kept(run):
+    rows = rows_of(N, n_subjects=7)
+    write_rows(Path("other.parquet"), [{**row, "smiling": False} for row in rows])
+    code, _, err = run("audit", "m2", "--original", "other.parquet", *AUDIT[4:], "--models", "0")
+    assert code == 2
+    assert "`--original` must be the data that was revised" in err
+
+
+# --- The originals are erased first ----------------------------------------------------------
+
+ERASED = ("audit", "m2", "--erase-first", *AUDIT[4:])
+ERASE = ("erase-originals", "d.parquet", "--revision", "r", "--yes")
+
+
+def erase_first(run):
+    assert run(*ERASE, "--erase-first")[0] == 0
+    # This copy is not the file that was revised, so the command lets it stay.
+    Path("d.parquet").unlink()
+
+
+def test_after_erasure_a_stand_in_of_the_same_size_is_attacked_and_the_file_says_so(run):
+    erase_first(run)
+    code, _, err = run(*ERASED, "--test", "t.parquet", "--models", 3)
+    assert code == 0, err
+    values = read("m2/audit.json")
+    assert values["rows"]["forget"] == values["stand_in"]["n_rows"] == 8
+    assert values["stand_in"]["n_rows_asked"] == 8
+    assert values["rows"]["retain"] == N - 8
+    assert values["rows"]["revised"] == 8
+    assert "originals were erased before the audit" in values["stand_in"]["reason"]
+    assert "u_lira" in values["models"]["unlearned"]
+    # The released model is measured on what is left of the real data, and never on the stand-in.
+    assert set(values["models"]["released"]["accuracy"]) == {"retain", "revised", "test"}
+    assert "released model's gap, retain rows was not measured" in " ".join(
+        values["gate"]["reasons"]
+    )
+    assert "original_rows" not in values["digests"]
+    assert verify(Path("m2")).is_valid
+    assert run(*ERASE, "--audited", "m2")[0] == 0
+    assert not Path(".r.private/rows.parquet").exists()
+    assert not list(Path(".m.private/shadows").iterdir())
+
+
+def test_a_given_reference_compares_the_released_model_where_the_originals_are_gone(run):
+    arguments = ("unlearn", "m", "--revised", "r", "--out", "m3", "--reference", "retrain")
+    assert run(*arguments)[0] == 0
+    erase_first(run)
+    assert run("audit", "m3", *ERASED[2:], "--models", 0)[0] == 0
+    values = read("m3/audit.json")
+    assert values["models"]["unlearned"]["gap_to_retrain"]["retain"] < 2
+
+
+def test_without_shadow_models_only_what_is_left_is_measured(run):
+    erase_first(run)
+    assert run(*ERASED, "--models", 0)[0] == 0
+    values = read("m2/audit.json")
+    assert set(values["rows"]) == {"retain", "revised"}
+    assert not values["gate"]["passed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mention"),
+    [
+        (AUDIT[:2] + AUDIT[4:], "got neither"),
+        ((*AUDIT, "--erase-first"), "got both"),
+        ((*ERASED, "--group-column", "label"), "must be read from the originals"),
+    ],
+)
+def test_originals_are_there_or_erased(run, arguments, mention):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert mention in err
+
+
+def test_a_stand_in_needs_pseudonyms(run):
+    Path(".r.private/rows.parquet").unlink()
+    code, _, err = run(*ERASED)
+    assert code == 2
+    assert "must find who is behind which row" in err
+
+
+def test_shadow_models_are_kept_out_of_what_is_published_and_erased_with_the_originals(run):
+    run(*AUDIT, "--models", 3)
+    assert len(list(Path(".m.private/shadows").glob("*.safetensors"))) == 12
+    run(*AUDIT, "--models", 3, "--shadows", "kept")
+    assert len(list(Path("kept").iterdir())) == 12
+    Path("kept/notes.txt").write_text("mine")
+    code, out, _ = run(*ERASE, "--audited", "m2", "--json")
+    assert code == 0
+    assert json.loads(out)["n_shadow_models_erased"] == 24
+    assert not list(Path(".m.private/shadows").iterdir())
+    assert [path.name for path in Path("kept").iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from privacy_core.audit.measure import Part, parts_of
-from privacy_core.audit.protocol import (
-    AUDIT,
-    AuditRequest,
-    AuditSettings,
-    audit,
-    hardware_line,
-)
+from privacy_core.audit.evidence import AUDIT, hardware_line
+from privacy_core.audit.parts import Part, parts_of
+from privacy_core.audit.protocol import audit
+from privacy_core.audit.request import AuditRequest, AuditSettings
 from privacy_core.audit.shadows import Maker, Request
 from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.unlearning.base import UnlearnRequest

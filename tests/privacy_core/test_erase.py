@@ -11,7 +11,7 @@ from privacy_core.anonymize import Anonymizer
 from privacy_core.backends import load_backend
 from privacy_core.dataset import read_dataset
 from privacy_core.errors import InvalidArgumentError, OutputError
-from privacy_core.revise.erase import erase, plan_erasure
+from privacy_core.revise.erase import SHADOWS, erase, note_shadows, plan_erasure
 from privacy_core.revise.revision import load_revision
 from privacy_core.revise.rows import RowRules
 from privacy_core.revise.run import ReviseConfig, revise
@@ -241,3 +241,32 @@ def test_cached_copies_of_a_hub_data_set_are_erased_under_its_name(tmp_path):
     assert plan_erasure("other/faces", out, erase_first=True).files == ()
     erase(erasure)
     assert not list((tmp_path / "cache").glob("*.arrow"))
+
+
+# --- Models of an audit ----------------------------------------------------------------------
+
+
+def test_shadow_models_are_found_where_an_audit_noted_them_and_nothing_else_goes(done, tmp_path):
+    data, out, model = done
+    private, shadows = tmp_path / ".model.private", [tmp_path / name for name in ("a", "b")]
+    for folder in (private, *shadows):
+        folder.mkdir()
+        (folder / "notes.txt").write_text("mine")
+    for folder in shadows:
+        (folder / f"original-{'0' * 32}.safetensors").write_bytes(b"weights")
+        (folder / f"control-{'a' * 32}.run.pt").write_bytes(b"half a run")
+        (folder / "model.safetensors").write_bytes(b"another's")
+        (private / SHADOWS).write_bytes(note_shadows(private, folder))
+    erasure = plan_erasure(str(data), out, audited=model)
+    assert len(erasure.shadows) == 4
+    assert erase(erasure)["n_shadow_models_erased"] == 4
+    for folder in shadows:
+        assert names(folder) == ["model.safetensors", "notes.txt"]
+
+
+def test_a_damaged_note_of_shadow_models_erases_nothing(done, tmp_path):
+    data, out, model = done
+    (tmp_path / ".model.private").mkdir()
+    (tmp_path / ".model.private" / SHADOWS).write_text("[")
+    with pytest.raises(InvalidArgumentError, match="must name the folders of shadow models"):
+        plan_erasure(str(data), out, audited=model)

@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
 import shutil
+import subprocess
+import sys
 from functools import cache
 
 import numpy as np
@@ -11,16 +14,25 @@ import torch
 import yaml
 from huggingface_hub import HfApi
 
-from privacy_core.audit.protocol import AuditRequest, AuditSettings, audit
+from privacy_core.audit.protocol import audit
+from privacy_core.audit.request import AuditRequest, AuditSettings, StandIn
 from privacy_core.audit.shadows import Request
 from privacy_core.errors import InvalidArgumentError, ModelError, OutputError
 from privacy_core.hub import publish
 from privacy_core.unlearning.base import UnlearnRequest
 from privacy_core.unlearning.certificate import certify, new_salt, row_tokens
+from privacy_core.unlearning.loading import load_target
 from privacy_core.unlearning.run import unlearn
 from privacy_core.unlearning.targets import save_target, write_json
 from tests.hub_server import HubServer
-from tests.privacy_core.tiny_targets import blobs, pictures, revise, tiny_head, trained_network
+from tests.privacy_core.tiny_targets import (
+    FlatBackbone,
+    blobs,
+    pictures,
+    revise,
+    tiny_head,
+    trained_network,
+)
 
 REPO = "anna/unlearned"
 _NUMBERS = itertools.count()
@@ -171,6 +183,33 @@ def test_a_network_is_loaded_back_with_from_pretrained(hub, tmp_path, name):
     assert front_matter(card)["library_name"] == "transformers"
 
 
+def test_a_head_is_loaded_back_whole(hub, folder, name, tmp_path):
+    found = publish(folder, repo_id=name, client=client_of(hub))
+    place = tmp_path / "back"
+    client_of(hub).snapshot_download(name, revision=found.revision, local_dir=place)
+    loaded = load_target(place, backbone_of=lambda _name: FlatBackbone())
+    expected = _made("head", True)[1].model
+    np.testing.assert_array_equal(loaded.logits(blobs(8).images), expected.logits(blobs(8).images))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        ("head", "assert weights.shape == (3, 13)"),
+        ("network", "assert model.config.num_labels == 2 and processor.size['height'] == 8"),
+    ],
+)
+def test_the_three_lines_of_the_card_load_the_model(hub, tmp_path, name, kind, check):
+    publish(make(tmp_path / "m", kind=kind), repo_id=name, client=client_of(hub))
+    code = card_of(hub, name).split("```python")[1].split("```")[0]
+    assert len(code.strip().splitlines()) == 3
+    environment = os.environ | {
+        "HF_ENDPOINT": hub.endpoint, "HF_TOKEN": "hf_anna", "HF_HOME": str(tmp_path / "home"),
+    }  # fmt: skip
+    subprocess.run([sys.executable, "-c", code + check], check=True, env=environment)
+
+
 # --- The card --------------------------------------------------------------------------------
 
 
@@ -208,7 +247,7 @@ def test_a_card_of_a_forced_model_says_so(hub, tmp_path, name):
     folder = make(tmp_path / "failed", passed=False)
     publish(folder, repo_id=name, client=client_of(hub), force=True)
     card = card_of(hub, name)
-    assert "did not pass the gate for release, and was published by force" in card
+    assert "did not pass the gate for release; by force only is it published" in card
     assert "per-example attack AUC was not measured" in card
 
 
@@ -218,6 +257,23 @@ def test_a_card_without_an_audit_says_so(hub, tmp_path, name):
     card = card_of(hub, name)
     assert "This model was not audited." in card
     assert "model-index" not in front_matter(card)
+
+
+def test_a_card_of_a_stand_in_says_that_the_originals_were_erased_first(hub, tmp_path, name):
+    folder = make(tmp_path / "erased")
+    values = json.loads((folder / "audit.json").read_text())
+    stand_in = StandIn({}, 8, 2, 9).as_json()
+    write_json(folder / "audit.json", values | {"stand_in": stand_in})
+    body = json.loads((folder / "certificate.json").read_text())
+    certify(
+        folder, original=body["original"], revised=body["revised"], update=body["update"],
+        rows=body["rows"]["hmac"], batch={"name": "1-abc", "requests": 2},
+    )  # fmt: skip
+    publish(folder, repo_id=name, client=client_of(hub))
+    card = card_of(hub, name)
+    assert "**The originals were erased before the audit" in card
+    assert "8 rows of 2 people; 9 rows were asked for" in card
+    assert "Batch of requests: 1-abc, 2 in all." in card
 
 
 # --- What is refused -------------------------------------------------------------------------

@@ -94,3 +94,36 @@ def test_every_strength_in_range_survives_the_file(tmp_path_factory, subjects, p
     found = read_preferences(write_preferences(path, subjects, population))
     assert dict(found.subjects) == subjects
     assert found.population == population
+
+
+# --- Where strengths come from ---------------------------------------------------------------
+
+
+def test_a_file_says_where_its_strengths_come_from_and_names_nobody(tmp_path):
+    population = {"strength": 0.7, "sd": 0.2, "n_raters": 9, "epsilon": 1.0, "release": "first"}
+    path = write_preferences(tmp_path / "p.json", {"ann": 0.4, "bob": 0.6})
+    said = {"feedback_revision": "abc", "generated_at": "2026-01-01T00:00:00+00:00"}
+    content = json.loads(path.read_text()) | said | {"population": population}
+    path.write_text(json.dumps(content))
+    found = read_preferences(path).provenance
+    own = {"n_subjects": 2, "mean_sd": pytest.approx(0.1), "n_ratings": 18}
+    assert found == said | {"population": population, "own": own}
+
+
+def test_what_a_file_does_not_say_is_none_and_never_guessed(tmp_path):
+    content = {"schema_version": 1, "subjects": {"ann": {"strength": 0.4}}, "population": None}
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    found = read_preferences(tmp_path / "p.json").provenance
+    assert found["feedback_revision"] is None
+    assert set(found["population"].values()) == {None}
+    assert found["own"] == {"n_subjects": 0, "mean_sd": None, "n_ratings": None}
+
+
+def test_a_named_subject_of_whom_too_little_is_known_has_the_populations(tmp_path):
+    entries = {
+        "ann": {"strength": 0.4, "source": "own"}, "bob": {"strength": 0.7, "source": "population"},
+    }  # fmt: skip
+    content = {"schema_version": 1, "subjects": entries, "population": {"strength": 0.7}}
+    (tmp_path / "p.json").write_text(json.dumps(content))
+    found = read_preferences(tmp_path / "p.json")
+    assert [found.is_own(name) for name in ("ann", "bob", "cyn")] == [True, False, False]

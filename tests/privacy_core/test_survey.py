@@ -59,7 +59,10 @@ def test_copies_in_another_split_are_listed_with_their_place(tmp_path):
     mine = rows_of(4)
     other[2]["image"] = mine[1]["image"]
     beside = {"exam": source_of(tmp_path / "y.parquet", other)}
-    found = survey_of(tmp_path, mine, other_splits=beside).duplicates
+    seen = []
+    report = lambda *step: seen.append(step)  # noqa: E731
+    found = survey_of(tmp_path, mine, other_splits=beside, report=report).duplicates
+    assert seen[-1] == ("Reading the split exam", 3, 3)
     assert found.split_pairs == ((1, "exam", 2),)
     assert (found.n_across_subjects, found.n_across_splits) == (0, 1)
 

@@ -1,7 +1,10 @@
 """`train` and `unlearn` as they are typed: whole folders, secrets beside them, refusals."""
 
+import contextlib
 import json
+import resource
 import shutil
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import torch
 
 from privacy_core.__main__ import main
 from privacy_core.backends.embedded import EmbeddedBackend
-from privacy_core.commands import unlearning as command
+from privacy_core.commands import targets as command
+from privacy_core.unlearning import certificate
 from privacy_core.unlearning.certificate import row_tokens, verify
+from privacy_core.unlearning.ledger import Ledger
 from tests.privacy_core.people import MarkDetector, rows_of, write_preferences, write_rows
 from tests.privacy_core.tiny import tiny_model
 from tests.privacy_core.tiny_targets import FlatBackbone
@@ -200,7 +205,7 @@ def test_originals_that_were_not_revised_are_refused(run):
     write_rows(Path("other.parquet"), rows)
     code, _, err = run(*UNLEARN, "--method", "ssd", "--original", "other.parquet")
     assert code == 2
-    assert "`original` must be the data that was revised" in err
+    assert "`--original` must be the data that was revised" in err
 
 
 def test_a_model_from_elsewhere_needs_a_label_column(run):
@@ -231,6 +236,208 @@ def test_an_interrupted_run_resumes_when_it_is_typed_again(run, monkeypatch):
     weights = [Path(name, "model.safetensors").read_bytes() for name in ("m2", "whole")]
     assert weights[0] == weights[1]
     assert not Path(".m2.run.pt").exists()
+
+
+# --- The reference model -----------------------------------------------------------------------
+
+
+def test_the_reference_is_noted_where_only_its_owner_looks(run):
+    assert run(*UNLEARN, "--reference", "retrain", "--seed", "0")[0] == 0
+    note = read(".m2.private/reference.json")
+    assert note["folder"] == "../m2-reference"
+    assert note["weights"] == read("m2/certificate.json")["update"]["reference"]
+    assert "m2-reference" not in Path("m2/certificate.json").read_text()
+
+
+def test_a_model_that_was_retrained_before_is_taken_as_reference(run):
+    assert run("unlearn", "m", "--revised", "r", "--out", "exact", "--method", "retrain")[0] == 0
+    assert run(*UNLEARN, "--reference", "exact")[0] == 0
+    assert read(".m2.private/reference.json")["folder"] == "../exact"
+    assert not Path("m2-reference").exists()
+
+
+def test_a_model_of_other_data_is_no_reference(run):
+    before = everything()
+    code, _, err = run(*UNLEARN, "--reference", "m")
+    assert code == 2
+    assert "`--reference` must be trained on the revised data" in err
+    assert everything() == before
+
+
+def test_a_model_of_other_labels_is_no_reference(run):
+    rows = [{**row, "label": row["label"] + 5} for row in rows_of(N)]
+    write_rows(Path("other.parquet"), rows)
+    assert run("train", "other.parquet", *TRAIN, "--out", "other")[0] == 0
+    code, _, err = run(*UNLEARN, "--reference", "other")
+    assert code == 2
+    assert "`--reference` must tell the labels 0, 1, got 5, 6" in err
+
+
+def test_one_label_alone_cannot_be_trained_on(run):
+    write_rows(Path("one.parquet"), [{**row, "label": 1} for row in rows_of(4)])
+    code, _, err = run("train", "one.parquet", *TRAIN, "--out", "x")
+    assert code == 2
+    assert "must hold at least two different labels" in err
+    assert not Path("x").exists()
+
+
+def test_a_place_taken_by_another_reference_stops_the_run_before_it_begins(run):
+    Path("m2-reference").mkdir()
+    Path("m2-reference/x").write_text("mine")
+    before = everything()
+    code, _, err = run(*UNLEARN, "--reference", "retrain")
+    assert code == 2
+    assert "m2-reference" in err
+    assert "Plan" not in err
+    assert everything() == before
+
+
+# --- Settings --------------------------------------------------------------------------------
+
+
+def test_settings_of_a_method_are_set_and_stored(run):
+    assert run(*UNLEARN, "--set", "epochs=1", "--set", "factor=1.5")[0] == 0
+    settings = read("m2/certificate.json")["update"]["settings"]
+    assert (settings["epochs"], settings["factor"]) == (1, 1.5)
+
+
+@pytest.mark.parametrize("wrong", ["epoch=1", "epochs=1.5", "epochs=many", "epochs", "epochs=true"])
+def test_a_setting_that_is_none_is_refused_and_the_others_are_named(run, wrong):
+    code, _, err = run(*UNLEARN, "--set", wrong)
+    assert code == 2
+    assert "`--set` must give a setting of finetune-restart a value of its kind" in err
+    assert "epochs=" in err
+    assert not Path("m2").exists()
+
+
+def test_scrub_rewinds_by_rows_that_were_held_out(run):
+    arguments = ("--method", "scrub", "--original", "d.parquet", "--held-out", "d.parquet")
+    assert run(*UNLEARN, *arguments)[0] == 0
+    assert read("m2/certificate.json")["update"]["measured"]["rewound_to"] >= 1
+
+
+# --- Requests --------------------------------------------------------------------------------
+
+LEDGER = Path(".m.private/requests.sqlite3")
+
+
+def requests():
+    return {one.subject: one for one in Ledger(LEDGER).requests()}
+
+
+def test_a_request_is_entered_by_pseudonym_with_its_batch_and_the_certificate_names_it(run):
+    assert run(*UNLEARN)[0] == 0
+    body = read("m2/certificate.json")
+    (account,) = read("r/revision.json")["subjects"]
+    one = requests()[account["subject_key"]]
+    assert (one.state, one.basis, len(one.rows)) == ("unlearned", "rectification", N_REVISED)
+    assert body["batch"] == {"name": one.batch, "requests": 1}
+    salt = Path(".m.private/requests.salt")
+    assert one.rows == tuple(row_tokens(salt.read_bytes(), range(0, N, 3)))
+    assert stat.S_IMODE(salt.stat().st_mode) == 0o600
+    assert b"person-" not in LEDGER.read_bytes()
+    code, out, err = run("verify", "m2", "--json")
+    assert code == 0
+    assert "the request ledger's chain" in json.loads(out)["checked"]
+    assert "1 requests, 0 of them overdue" in err
+
+
+def test_a_run_that_fails_leaves_the_ledger_and_everything_else_as_it_was(run, monkeypatch):
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+
+    before = everything()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full)
+        code, _, err = run(*UNLEARN, "--reference", "retrain", "--method", "ssd",
+                           "--original", "d.parquet")  # fmt: skip
+    assert code == 2
+    assert "cannot be written" in err
+    assert everything() == before
+    assert run(*UNLEARN)[0] == 0
+    entries = Ledger(LEDGER).entries()
+    with monkeypatch.context() as patch:
+        patch.setattr(certificate, "certify", full)
+        with pytest.raises(OSError, match="No space left"):
+            run("unlearn", "m", "--revised", "gone", "--out", "m3", "--method", "retrain")
+    assert Ledger(LEDGER).entries() == entries
+    assert not Path("m3").exists()
+    assert not Path(".m3.private").exists()
+
+
+@contextlib.contextmanager
+def full_disk(n_bytes):
+    """Let no file grow beyond a size: what the system says of a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("n_bytes", [1_000, 100_000])  # no checkpoint; no weights
+def test_a_full_disk_is_said_in_a_sentence_and_leaves_no_half_model(run, n_bytes):
+    before = everything()
+    for line in (
+        ("train", "d.parquet", *TRAIN, "--out", "x"),
+        (*UNLEARN, "--reference", "retrain"),
+        (*UNLEARN, "--method", "ssd", "--original", "d.parquet"),
+    ):
+        with full_disk(n_bytes):
+            code, _, err = run(*line)
+        assert code == 2, line
+        assert "Make room" in err or "free space" in err
+        assert [path for path in everything() if not path.endswith(".run.pt")] == before
+
+
+def test_requests_on_an_unlearned_model_go_into_the_same_ledger(run):
+    assert run(*UNLEARN)[0] == 0
+    code, _, _ = run("unlearn", "m2", "--revised", "gone", "--out", "m3")
+    assert code == 0
+    assert len(Ledger(LEDGER).requests()) == 2
+    assert not Path(".m2.private/requests.sqlite3").exists()
+    assert read("m3/certificate.json")["batch"]["name"].startswith("2-")
+    bases = [one.basis for one in Ledger(LEDGER).requests()]
+    assert bases == ["rectification", "erasure"]
+
+
+def test_a_second_attempt_takes_the_same_requests_up_again(run):
+    run(*UNLEARN)
+    run("unlearn", "m", "--revised", "r", "--out", "m3", "--method", "reinit-finetune")
+    (one,) = Ledger(LEDGER).requests()
+    assert one.batch == read("m3/certificate.json")["batch"]["name"]
+
+
+def test_a_ledger_that_was_altered_does_not_verify_and_a_damaged_one_stops_a_run(run):
+    run(*UNLEARN)
+    database = sqlite3.connect(LEDGER)
+    with database:
+        database.execute("DROP TRIGGER entries_are_not_changed")
+        database.execute("UPDATE entries SET at = '2020'")
+    database.close()
+    code, _, err = run("verify", "m2")
+    assert code == 2
+    assert "The ledger of 'm2' was altered" in err
+    LEDGER.write_text("no database " * 100)
+    code, _, err = run("unlearn", "m", "--revised", "r", "--out", "m3")
+    assert code == 2
+    assert "cannot be read or written" in err
+    assert not Path("m3").exists()
+
+
+def test_where_pseudonyms_were_erased_the_rows_are_one_request(run):
+    Path(".r.private/rows.parquet").unlink()
+    assert run(*UNLEARN)[0] == 0
+    assert list(requests()) == ["others"]
+
+
+def test_a_damaged_note_of_the_ledger_is_named(run):
+    run(*UNLEARN)
+    Path(".m2.private/batch.json").write_text("{")
+    code, _, err = run("verify", "m2")
+    assert code == 2
+    assert ".m2.private/batch.json must say where the ledger" in err
 
 
 # --- Heads -----------------------------------------------------------------------------------

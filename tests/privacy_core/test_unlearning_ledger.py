@@ -7,7 +7,8 @@ from threading import Thread
 import pytest
 
 from privacy_core.errors import InvalidArgumentError, ModelError, OutputError
-from privacy_core.unlearning.ledger import FIRST, Ledger, utc_now
+from privacy_core.unlearning.chain import FIRST
+from privacy_core.unlearning.ledger import Ledger, utc_now
 
 
 class Clock:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from privacy_core.errors import InvalidArgumentError
+from privacy_core.unlearning.schedule import LoopSettings, learning_rate
 from privacy_core.unlearning.tensors import (
     Rows,
     draw,
@@ -17,16 +18,7 @@ from privacy_core.unlearning.tensors import (
     recalibrate,
     split_evenly,
 )
-from privacy_core.unlearning.training import (
-    Cost,
-    Hooks,
-    LoopSettings,
-    Pass,
-    Watch,
-    cross_entropy,
-    learning_rate,
-    run_loop,
-)
+from privacy_core.unlearning.training import Cost, Hooks, Pass, Watch, cross_entropy, run_loop
 
 SETTINGS = LoopSettings(4, 8, 0.05, augmentation="flip and shift", seed=3)
 
