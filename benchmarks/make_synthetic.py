@@ -7,7 +7,8 @@ sharper face, drawn from pure noise, and puts it with a little noise into every 
 that singles out one fitted face more than 95 % of held-out faces do, or a photo that the recogniser
 matches with one of its head's nearest fitted faces, is thrown away with its subject.
 
-With `--table` the photos go into one parquet file with labels: every second one was asked to smile.
+With `--table` the photos go into parquet files with labels, every second one asked to smile: the
+split `test` holds the last eight subjects of each gender, `train` all others.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ SAME_PERSON = 0.55
 TABLE_SIDE = 160
 """Pixels of a photo in the table: the face is then as large as the model draws it."""
 LETTERS = "abcdefgh"
+TEST_SUBJECTS = 8
+"""Subjects of each gender in the table's test split: as many of one as of the other."""
 CONFIG = FitConfig(
     code=CodeFitConfig(n_components=384, n_context=4, gain=0.5, copies=1, identity_width=64),
     training=TrainingConfig(n_faces=2_500_000, independent_groups=True, context_drop=1.0),
@@ -235,20 +238,10 @@ def write_people(out: Path, people: list[list[RGB]]) -> None:
             write_png(path, photo, digital_source_type="trainedAlgorithmicMedia")
 
 
-def write_table(path: Path, people: list[list[RGB]], gender: list[str]) -> None:
+def write_table(out: Path, people: list[list[RGB]], gender: list[str]) -> None:
     """Write one row per photo: image, subject, gender and smiling, both as they were asked for."""
     import datasets  # noqa: PLC0415 - only the table needs it
 
-    rows = [
-        {
-            "image": {"bytes": _jpeg(photo), "path": None},
-            "subject": f"person-{number:02d}",
-            "gender": sex,
-            "smiling": ATTRIBUTES["smiling"][i % 2],
-        }
-        for number, (photos, sex) in enumerate(zip(people, gender, strict=True), 1)
-        for i, photo in enumerate(photos)
-    ]
     features = datasets.Features(
         {"image": datasets.Image(), "subject": datasets.Value("string")}
         | {
@@ -256,8 +249,29 @@ def write_table(path: Path, people: list[list[RGB]], gender: list[str]) -> None:
             for name in ("gender", "smiling")
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+    out.mkdir(parents=True, exist_ok=True)
+    for split, subjects in split_subjects(gender).items():
+        rows = [
+            {
+                "image": {"bytes": _jpeg(photo), "path": None},
+                "subject": f"person-{subject + 1:02d}",
+                "gender": gender[subject],
+                "smiling": ATTRIBUTES["smiling"][i % 2],
+            }
+            for subject in subjects
+            for i, photo in enumerate(people[subject])
+        ]
+        # Named as `datasets` names shards, so that readers take them for splits.
+        path = out / f"{split}-00000-of-00001.parquet"
+        datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+
+
+def split_subjects(gender: list[str]) -> dict[str, list[int]]:
+    """Return the subjects of each split: the last `TEST_SUBJECTS` of each gender are the test."""
+    everyone = range(len(gender))
+    last = [[i for i in everyone if gender[i] == one][-TEST_SUBJECTS:] for one in set(gender)]
+    test = sorted(subject for some in last for subject in some)
+    return {"train": [i for i in everyone if i not in test], "test": test}
 
 
 def _jpeg(photo: RGB) -> bytes:
@@ -276,7 +290,7 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=3, help="subjects drawn per subject kept")
-    parser.add_argument("--table", action="store_true", help="one parquet file with labels")
+    parser.add_argument("--table", action="store_true", help="parquet files with labels")
     arguments = parser.parse_args()
     model, prepared = whole_heads(arguments.model)
     fit_index = prepared.between(*FIT)
@@ -300,7 +314,7 @@ def main() -> None:
             people.append(photos)
     asked = [ATTRIBUTES["gender"][int(gender[i])] for i in chosen]
     if arguments.table:
-        write_table(arguments.out / "people.parquet", people, asked)
+        write_table(arguments.out, people, asked)
     else:
         write_people(arguments.out, people)
     facts = {
