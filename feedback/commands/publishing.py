@@ -39,12 +39,12 @@ def _publish(options: argparse.Namespace, surroundings: Surroundings) -> int:
     # Imported here: Arrow and the Hub's client take a second each.
     from feedback.publish.publication import publication_files  # noqa: PLC0415
     from feedback.publish.publishing import (  # noqa: PLC0415
-        PublicDatasetRemote,
         check_target,
+        public_dataset,
         publish,
     )
 
-    remote = PublicDatasetRemote(
+    remote = public_dataset(
         options.repo_id, token=surroundings.token, endpoint=surroundings.endpoint
     )
     source = read_source(options, surroundings, is_to_publish=True)

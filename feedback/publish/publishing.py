@@ -7,16 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from feedback.errors import RemoteRefusedError
 from feedback.publish.publication import MARK, is_ours
 from feedback.remote.base import Purge, Snapshot
 from feedback.remote.dataset_remote import DatasetRemote
-from feedback.remote.hub import asking, no_rights
-
-if TYPE_CHECKING:
-    from huggingface_hub import DatasetInfo
 
 _KEPT = ".gitattributes"
 
@@ -36,33 +31,17 @@ class Published:
     purge: Purge
 
 
-class PublicDatasetRemote(DatasetRemote):
-    """A public dataset repository of our own; otherwise as `DatasetRemote`."""
+def public_dataset(
+    repo_id: str, *, token: str | None, endpoint: str | None = None
+) -> DatasetRemote:
+    """Return a public dataset repository of our own; nothing is asked yet.
 
-    def __init__(self, repo_id: str, *, token: str | None, endpoint: str | None = None) -> None:
-        """Name the repository; nothing is asked yet."""
-        super().__init__(repo_id, token=token, endpoint=endpoint)
-        self.name = f"the public dataset {repo_id}"
-
-    def _info(self) -> DatasetInfo:
-        """Return what the Hub says about the repository, made public if it is missing."""
-        from huggingface_hub.errors import RepositoryNotFoundError  # noqa: PLC0415
-
-        if self._token is None:
-            raise no_rights(self.name)
-        with asking(self.name):
-            try:
-                info = self._api().dataset_info(self.repo_id)
-            except RepositoryNotFoundError:
-                self._api().create_repo(self.repo_id, private=False, repo_type="dataset")
-                info = self._api().dataset_info(self.repo_id)
-        if info.id != self.repo_id or info.private is not False:
-            raise RemoteRefusedError(
-                f"The public dataset {self.repo_id} must have that name and be public, got it "
-                f"{'private' if info.private else f'renamed to {info.id}'}. Nothing was sent; "
-                "name the repository meant for publication."
-            )
-        return info
+    Args:
+        repo_id: NAME/REPO.
+        token: With the right to write to it, None to read only.
+        endpoint: Of another Hub.
+    """
+    return DatasetRemote(repo_id, token=token, visibility="public", endpoint=endpoint)
 
 
 def check_target(repo_id: str, private_repo_ids: Sequence[str]) -> None:
@@ -83,7 +62,7 @@ def check_target(repo_id: str, private_repo_ids: Sequence[str]) -> None:
 
 
 def publish(
-    remote: PublicDatasetRemote, files: Mapping[str, bytes], *, private_repo_ids: Sequence[str]
+    remote: DatasetRemote, files: Mapping[str, bytes], *, private_repo_ids: Sequence[str]
 ) -> Published:
     """Replace everything in the public repository by one commit, then remove what was before.
 
@@ -109,7 +88,7 @@ def publish(
     return Published(remote.snapshot().revision, len(files), purge)
 
 
-def _check_ours(remote: PublicDatasetRemote, snapshot: Snapshot) -> None:
+def _check_ours(remote: DatasetRemote, snapshot: Snapshot) -> None:
     """Refuse a repository with files that this program's publishing did not write."""
     if set(snapshot.files) <= {_KEPT}:
         return

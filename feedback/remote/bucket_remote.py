@@ -26,7 +26,7 @@ from feedback.remote.hub import (
     checked_repo_id,
     missing,
     no_rights,
-    not_private,
+    not_as_visible,
     renamed,
     too_large,
     upper,
@@ -209,7 +209,7 @@ class BucketRemote:
         if info.id != self.bucket_id:
             raise renamed(self.name, info.id)
         if info.private is not True:
-            raise not_private(self.name)
+            raise not_as_visible(self.name, "private")
 
     def _check_client(self) -> None:
         """Check that the installed client can carry buckets."""

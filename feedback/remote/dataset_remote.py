@@ -1,4 +1,4 @@
-"""Files in a private dataset repository on the Hub, by its real client; knows no rating.
+"""Files in a dataset repository on the Hub, by its real client; knows no rating.
 
 A commit names its parent, so that of two writers one is told to look again. Nothing is cached or
 written to this machine's disk, no thread pool is used, and content goes over plain HTTP whether or
@@ -11,11 +11,12 @@ import hashlib
 import io
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from feedback.errors import (
     RemoteBusyError,
     RemoteError,
+    RemoteRefusedError,
     StaleSnapshotError,
     UncertainCommitError,
 )
@@ -27,7 +28,7 @@ from feedback.remote.hub import (
     checked_repo_id,
     missing,
     no_rights,
-    not_private,
+    not_as_visible,
     renamed,
     too_large,
     upper,
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
 
     from feedback.remote.client import Call
 
+Visibility = Literal["private", "public"]
+
 _TRIES = 3
 
 
 class DatasetRemote:
-    """A private dataset repository; see `Remote` for the methods' contracts."""
+    """A dataset repository, private unless told; see `Remote` for the methods' contracts."""
 
     keeps = True
     swaps = True
@@ -53,6 +56,7 @@ class DatasetRemote:
         repo_id: str,
         *,
         token: str | None,
+        visibility: Visibility = "private",
         is_known: bool = False,
         endpoint: str | None = None,
         call_seconds: float = CALL_SECONDS,
@@ -61,7 +65,8 @@ class DatasetRemote:
 
         Args:
             repo_id: NAME/REPO.
-            token: With the right to write to it.
+            token: With the right to write to it; None to `look` at a public one.
+            visibility: What it must be, and is made as; anything else is refused.
             is_known: Whether it was seen before: then it is never made again if it is missing.
             endpoint: Of another Hub, None for the usual one.
             call_seconds: How long one request, or one listing, may take.
@@ -70,8 +75,9 @@ class DatasetRemote:
             InvalidRatingError: `repo_id` has another form.
         """
         self.repo_id = checked_repo_id("dataset", repo_id)
-        self.name = f"the private dataset {repo_id}"
+        self.name = f"the {visibility} dataset {repo_id}"
         self._token = token
+        self._visibility = visibility
         self._endpoint = endpoint
         self._is_known = is_known
         self._call_seconds = call_seconds
@@ -96,6 +102,23 @@ class DatasetRemote:
             f"{upper(self.name)} must rest while it is looked at, got it changed {_TRIES} times. "
             "Nothing was changed; try later."
         )
+
+    def look(self) -> Snapshot:
+        """List the files of the newest commit for a reader: needs no right to write, makes nothing.
+
+        Raises:
+            RemoteBusyError: Not reachable now.
+            RemoteRefusedError: Missing, renamed, or not as visible as promised.
+        """
+        try:
+            with self._asking():
+                info = self._api().dataset_info(self.repo_id)
+        except RemoteRefusedError as error:
+            raise RemoteRefusedError(
+                f"{upper(self.name)} must be one that its reader may see, got none of that name. "
+                "Check the name, and that it was published."
+            ) from error
+        return self._files(self._checked(info))
 
     def read(self, snapshot: Snapshot, path: str) -> bytes:
         """Return a file as the snapshot had it, compared with its digest there.
@@ -215,9 +238,10 @@ class DatasetRemote:
         info = self._info()
         with self._asking():
             self._api().auth_check(self.repo_id, repo_type="dataset", write=True)
-        if info.sha is None:
-            return Snapshot("", {})
-        return Snapshot(info.sha, self._tree(info.sha))
+        return self._files(info)
+
+    def _files(self, info: DatasetInfo) -> Snapshot:
+        return Snapshot(info.sha, self._tree(info.sha)) if info.sha else Snapshot("", {})
 
     def _info(self) -> DatasetInfo:
         """Return what the Hub says about the repository, made if it was never seen.
@@ -236,13 +260,19 @@ class DatasetRemote:
                 if self._is_known:
                     raise missing(self.name) from None
                 self._api().create_repo(
-                    self.repo_id, private=True, repo_type="dataset", exist_ok=True
+                    self.repo_id,
+                    private=self._visibility == "private",
+                    repo_type="dataset",
+                    exist_ok=True,
                 )
                 info = self._api().dataset_info(self.repo_id)
+        return self._checked(info)
+
+    def _checked(self, info: DatasetInfo) -> DatasetInfo:
         if info.id != self.repo_id:
             raise renamed(self.name, info.id)
-        if info.private is not True:
-            raise not_private(self.name)
+        if info.private is not (self._visibility == "private"):
+            raise not_as_visible(self.name, self._visibility)
         return info
 
     def _tree(self, revision: str) -> dict[str, str]:

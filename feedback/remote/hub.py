@@ -108,11 +108,12 @@ def renamed(name: str, now: str) -> RemoteRefusedError:
     )
 
 
-def not_private(name: str) -> RemoteRefusedError:
-    """Return the refusal of a repository that everybody could read."""
+def not_as_visible(name: str, promised: str) -> RemoteRefusedError:
+    """Return the refusal of a repository that everybody, or nobody, could read."""
+    got = "public" if promised == "private" else "private"
     return RemoteRefusedError(
-        f"{upper(name)} must be private, got it public. Nothing was sent; make it private in its "
-        "settings, or name another one."
+        f"{upper(name)} must be {promised}, got it {got}. Nothing was sent; make it {promised} in "
+        "its settings, or name another one."
     )
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from feedback import Release, RemoteBusyError, RemoteRefusedError, UncertainCommitError, new_id
 from feedback.publish.cells import select
 from feedback.publish.publication import MARK, publication_files
-from feedback.publish.publishing import PublicDatasetRemote, publish
+from feedback.publish.publishing import public_dataset, publish
 
 ANNA = "hf_anna"
 REPO = "anna/public"
@@ -21,7 +21,7 @@ RELEASE = Release("dp-eps1-2026Q4", "1", "2026-11-20T12:00:00+00:00", "m@1", 200
 
 @pytest.fixture
 def remote(hub):
-    return PublicDatasetRemote(REPO, token=ANNA, endpoint=hub.endpoint)
+    return public_dataset(REPO, token=ANNA, endpoint=hub.endpoint)
 
 
 @pytest.fixture
@@ -159,7 +159,7 @@ def test_a_renamed_repository_is_not_published_to(world, hub, send):
 @pytest.mark.parametrize("token", [None, "hf_ben"])
 def test_without_the_right_to_write_nothing_is_sent(world, hub, send, token):
     hub.add_repo(REPO, private=False)
-    mine = PublicDatasetRemote(REPO, token=token, endpoint=hub.endpoint)
+    mine = public_dataset(REPO, token=token, endpoint=hub.endpoint)
     with pytest.raises(RemoteRefusedError) as caught:
         send(rows(world), remote=mine)
     assert "hf_" not in str(caught.value)
