@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -48,11 +48,15 @@ from privacy_core.noise import NoiseKey
 from privacy_core.privacy import NOT_COVERED
 from privacy_core.report import verified_share, worst_case
 from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
+from shell.about import about_text
 from shell.chart import dial_chart
-from shell.copying import health_report, open_copy, running
+from shell.copying import Load, health_report, open_copy, running
+from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
 from shell.desk import Clicks, RatingDesk
 from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor, starting_prior
 from shell.evidence import ARCHIVE, Evidence, Publisher, open_publisher
+from shell.headers import OwnPagesOnly, SecurityHeaders
+from shell.limits import Limiter, RateLimit, count_proxies
 from shell.loop import LoopSettings, plan_loop
 from shell.model_words import (
     DURATION,
@@ -73,8 +77,16 @@ from shell.model_words import (
     verdict_line,
 )
 from shell.models import PASSED_ON, LoopQueue, LoopRun, RunView
-from shell.pictures import PictureFolder, take_upload, tile
-from shell.routes import ClosedDoors, HealthRoute, NoStore, QuietErrors, SmallBodies
+from shell.pictures import PictureFolder, Uploads, take_upload, tile
+from shell.routes import (
+    CRASHED,
+    NOT_UNDERSTOOD,
+    ClosedDoors,
+    HealthRoute,
+    NoStore,
+    QuietErrors,
+    SmallBodies,
+)
 from shell.style import (
     ANNOUNCE,
     CLEAR_RECORD,
@@ -87,16 +99,18 @@ from shell.style import (
 )
 from shell.visit import OpenPhotos, Visit
 from shell.wording import (
-    ABOUT,
-    CONSENT_LABEL,
+    CONSENT_CHOICES,
+    CONSENT_QUESTION,
     CONSENT_TEXT,
     EXAMPLES_LINE,
     INTRO,
     JUST_RIGHT,
+    KEEP,
     LETTERS,
     NONE,
     NUMBER,
     OWN_NOISE,
+    PUBLISH,
     QUESTION,
     REVEALED,
     WHY_NOT,
@@ -122,6 +136,8 @@ ROOT = Path(__file__).resolve().parent
 CACHE_SECONDS = (60, 900)
 """How often old pictures are looked for, and the age from which they are deleted."""
 MAX_FILE_SIZE = "25mb"
+QUEUE_LIMIT = 64
+"""Of more photos and clicks than wait at a time, the next is refused."""
 
 _QUICK: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": None}
 """Events that take no longer than a moment wait for no one."""
@@ -166,7 +182,7 @@ def for_visitor(handler: Callable[P, T]) -> Callable[P, T]:
             raise
         except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
             sys.stderr.write(f"{handler.__qualname__} failed: {type(error).__name__}\n")
-            message = "Something went wrong here. Please try again."
+            message = CRASHED
         raise gr.Error(message, duration=None, title="That did not work", print_exception=False)
 
     return handle
@@ -302,7 +318,7 @@ class Handlers:
         best: str | None,
         just_right: str | None,
         why_not: str | None,
-        has_consent: bool,
+        agreed: Sequence[str],
         history: object,
         visit: Visit | None,
     ) -> tuple[Any, ...]:
@@ -317,7 +333,8 @@ class Handlers:
                 session=_session(request),
                 best=position,
                 just_right=judged,
-                has_consent=has_consent is True,
+                has_consent=KEEP in agreed,
+                may_publish=PUBLISH in agreed,
             ),
             history=history,
         )
@@ -527,6 +544,19 @@ class ModelHandlers:
         return evidence.publish(self._publisher)
 
 
+class CrowdHandlers:
+    """What the controls of the *Crowd* page do; the same for every visitor."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+
+    @for_visitor
+    def show_crowd(self, source: str) -> tuple[Any, ...]:
+        """Show what is published about one kind of photo."""
+        found = self._crowd.page(source)
+        return found.said, found.charts, found.table
+
+
 _NO_RESULT = tuple(gr.skip() for _ in range(6))
 
 
@@ -594,7 +624,7 @@ def _path_of(payload: Any) -> str | None:
     return None if payload is None else payload.path
 
 
-def build_page(
+def build_page(  # noqa: PLR0913 - collaborators, most with a default
     *,
     anonymizer: Anonymizer,
     desk: RatingDesk,
@@ -602,7 +632,9 @@ def build_page(
     cache: Path,
     examples: Sequence[Path] = (),
     curve: StrengthCurve | None = None,
+    clip_radius: float | None = None,
     publishing: tuple[Publisher | None, str] = (None, ""),
+    crowd: Crowd | None = None,
 ) -> gr.Blocks:
     """Build the page.
 
@@ -613,12 +645,15 @@ def build_page(
         cache: Folder for pictures on their way to the browser, the value of `GRADIO_TEMP_DIR`.
         examples: Pictures to try.
         curve: How strength was measured, None where it was not.
+        clip_radius: The model's C, for the table of ε; None leaves that out.
         publishing: From `open_publisher`.
+        crowd: Reads the published data set; None where there is none.
     """
     page: gr.Blocks
     with gr.Blocks(
         title="Privacy Dial", analytics_enabled=False, delete_cache=CACHE_SECONDS
     ) as page:
+        page.temp_file_sets[0] = page.upload_file_set = Uploads()
         pictures = PictureFolder(cache, source_type=anonymizer.backend.digital_source_type)
         handlers = Handlers(
             anonymizer,
@@ -636,14 +671,16 @@ def build_page(
             dial = _Dial()
             blind = _BlindPage()
             storage = _add_erasure(handlers, memory, blind)
-            with gr.Accordion("About", open=False):
-                gr.Markdown(ABOUT)
         publisher, missing = publishing
+        with gr.Tab("Crowd") as tab:
+            _wire_crowd(CrowdHandlers(crowd or Crowd(None)), _Crowd(), tab)
         with gr.Tab("Models") as models:
             _wire_models(
                 ModelHandlers(loops, pictures=pictures, publisher=publisher, missing=missing),
                 _Models(timer),
             )
+        with gr.Tab("About"):
+            gr.Markdown(about_text(curve, clip_radius=clip_radius), elem_id="about")
         # Its regions are there only once it is shown.
         models.select(None, None, None, js=ANNOUNCE)
         _wire_photo(handlers, memory, start, dial, blind)
@@ -653,7 +690,30 @@ def build_page(
         page.load(None, None, None, js=ANNOUNCE)
         loading = page.load(handlers.load, [memory.history], [storage, memory.history], **_QUICK)
         loading.success(None, memory.history, None, js=CLEAR_RECORD)
+    _read_quietly(page)
     return page
+
+
+def _read_quietly(page: gr.Blocks) -> None:
+    """Say of a call whose values do not fit only that: Gradio would print them to the log."""
+    for name in ("preprocess_data", "call_function"):
+        object.__setattr__(page, name, _quiet(getattr(page, name)))
+
+
+def _quiet(step: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    async def take(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await step(*args, **kwargs)
+        except PhotoError as error:
+            message = str(error)
+        except Exception as error:
+            if isinstance(error, gr.Error) and not error.print_exception:
+                raise
+            sys.stderr.write(f"A call was refused: {type(error).__name__}\n")
+            message = NOT_UNDERSTOOD
+        raise gr.Error(message, duration=None, print_exception=False)
+
+    return take
 
 
 class _Memory:
@@ -762,7 +822,9 @@ class _BlindPage:
             self.why_not = gr.Radio(
                 list(WHY_NOT), label="What is wrong?", visible=False, elem_id="why-not"
             )
-            self.consent = gr.Checkbox(label=CONSENT_LABEL, value=False)
+            self.agreed = gr.CheckboxGroup(
+                CONSENT_CHOICES, value=[], label=CONSENT_QUESTION, elem_id="consent"
+            )
             with gr.Accordion("What is kept, for what, for how long", open=False):
                 gr.Markdown(CONSENT_TEXT)
             with gr.Row():
@@ -783,6 +845,13 @@ class _BlindPage:
                 self.leave = gr.Button("Back to the dial", min_width=120)
             with gr.Accordion("Why this strength", open=False):
                 self.why = gr.Markdown(elem_id="why")
+
+    @property
+    def answers(self) -> list[Any]:
+        """What an answer is made from, in the order of `Handlers.answer`."""
+        return [
+            self.token, self.best, self.just_right, self.why_not, self.agreed
+        ]  # fmt: skip
 
     @property
     def standing(self) -> list[Any]:
@@ -850,6 +919,18 @@ class _Models:
     def progress(self) -> list[Any]:
         """What shows how far a run is, in the order of `_progress`."""
         return [self.said, self.steps, self.start, self.cancel, self.timer]
+
+
+class _Crowd:
+    """What the published answers say together."""
+
+    def __init__(self) -> None:
+        gr.Markdown(CROWD_INTRO)
+        self.source = gr.Radio(SOURCE_CHOICES, value=EVERYTHING, label="Whose photos")
+        self.said = gr.Markdown(elem_id="crowd-said")
+        self.charts = gr.HTML(elem_id="crowd")
+        with gr.Accordion("In numbers", open=False):
+            self.table = gr.Markdown(elem_id="crowd-numbers")
 
 
 def _picture(label: str, alt_text: str, *, min_width: int) -> gr.Image:
@@ -941,7 +1022,7 @@ def _wire_result(
     ]
     blind.done.click(
         handlers.answer,
-        [blind.token, blind.best, blind.just_right, blind.why_not, blind.consent, *known],
+        [*blind.answers, *known],
         [*blind.tiles, *revealed],
         **_QUICK,
     )
@@ -950,6 +1031,12 @@ def _wire_result(
     used = [dial.group, blind.group, dial.set, dial.strength, dial.variant, dial.privacy]
     using = blind.use.click(handlers.use, known, [*used, blind.token, memory.visit], **_QUICK)
     using.success(None, None, None, js=SCROLL_TO_DIAL)
+
+
+def _wire_crowd(handlers: CrowdHandlers, crowd: _Crowd, tab: gr.Tab) -> None:
+    shown = [crowd.said, crowd.charts, crowd.table]
+    for shows in (tab.select, crowd.source.change):
+        shows(handlers.show_crowd, crowd.source, shown, **_QUICK)
 
 
 def _wire_models(handlers: ModelHandlers, models: _Models) -> None:
@@ -974,7 +1061,12 @@ def _wire_models(handlers: ModelHandlers, models: _Models) -> None:
 
 
 def launch_settings(
-    *, data_dir: Path, host: str, port: int, report: Callable[[], Mapping[str, Any]]
+    *,
+    data_dir: Path,
+    host: str,
+    port: int,
+    report: Callable[[], Mapping[str, Any]],
+    limiter: Limiter | None = None,
 ) -> dict[str, Any]:
     """Return how the page is launched: nothing kept, nothing listed, nothing served beyond it.
 
@@ -983,7 +1075,9 @@ def launch_settings(
         host: Address to listen on.
         port: Port.
         report: What `GET /health` tells.
+        limiter: Says what is too much; one for a server that no proxy stands in front of if None.
     """
+    limiter = limiter or Limiter()
     return {
         "server_name": host,
         "server_port": port,
@@ -1002,10 +1096,13 @@ def launch_settings(
         "state_session_capacity": 64,
         "app_kwargs": {
             "middleware": [
+                (SecurityHeaders, (), {}),
                 (HealthRoute, (), {"report": report}),
+                (OwnPagesOnly, (), {"n_proxies": limiter.n_proxies}),
                 (ClosedDoors, (), {}),
                 (SmallBodies, (), {}),
                 (QuietErrors, (), {}),
+                (RateLimit, (), {"limiter": limiter}),
                 (NoStore, (), {}),
             ]
         },
@@ -1016,6 +1113,11 @@ def launch_settings(
     }
 
 
+def queue_length(page: gr.Blocks) -> int:
+    """Return how many calls wait for their turn."""
+    return sum(len(line.queue) for line in [*page._queue.event_queue_per_concurrency_id.values()])
+
+
 def serve(page: gr.Blocks, settings: Mapping[str, Any]) -> None:
     """Serve until SIGTERM or Ctrl-C; nothing comes in any more when it returns."""
     try:
@@ -1024,10 +1126,16 @@ def serve(page: gr.Blocks, settings: Mapping[str, Any]) -> None:
         page.close(verbose=False)
 
 
-def warm_up(anonymizer: Anonymizer) -> None:
-    """Load what is loaded at the first photo, so that the first visitor need not wait for it."""
+def warm_up(anonymizer: Anonymizer, stopped: threading.Event) -> None:
+    """Load what is loaded at the first photo, so that the first visitor need not wait for it.
+
+    Native code that a dying interpreter cuts short aborts the process, so `main` waits for the
+    step at hand and leaves out the next.
+    """
     blank = np.zeros((SIZE, SIZE, 3), np.uint8)
     anonymizer.find_faces(blank)
+    if stopped.is_set():
+        return
     quad = np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)], np.float64)
     request = FaceRequest(
         blank, blank, quad, POPULATION_STRENGTH, NoiseKey.fresh(), AttributePolicy()
@@ -1055,6 +1163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     # Requests run beside each other; several threads for one of them would only get in the way.
     torch.set_num_threads(1)
+    stopped = threading.Event()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if data_dir.is_relative_to(Path.cwd()):
@@ -1062,6 +1171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"`PRIVACY_DIAL_DATA_DIR` must be outside {Path.cwd()}, whose files the page may "
                 f"serve, got {str(data_dir)!r}. Choose another folder."
             )
+        limiter = Limiter(n_proxies=count_proxies(environment.get("PRIVACY_DIAL_PROXIES", "")))
         keys = load_keys(data_dir, environment=environment)
         sys.stderr.write(f"{keys.notice}\n")
         with (
@@ -1071,7 +1181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             environment["GRADIO_TEMP_DIR"] = cache
             backend = EmbeddedBackend.load(model)
             anonymizer = Anonymizer(backend, default_detector())
-            threading.Thread(target=warm_up, args=[anonymizer]).start()
+            threading.Thread(target=warm_up, args=[anonymizer, stopped]).start()
             remote, fault = open_copy(store, **place)
             if fault:
                 sys.stderr.write(f"{fault}\n")
@@ -1099,6 +1209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ),
                 loops=loops,
                 curve=backend.model.curve,
+                clip_radius=backend.clip_radius,
                 examples=sorted((ROOT / "examples").glob("*-a.png"))[:6],
                 cache=Path(cache),
                 publishing=open_publisher(
@@ -1106,13 +1217,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     token=place["token"],
                     endpoint=place["endpoint"],
                 ),
+                crowd=open_crowd(
+                    environment.get("PRIVACY_DIAL_PUBLIC") or None,
+                    model_version=f"{backend.name}@{backend.revision}",
+                    endpoint=place["endpoint"],
+                ),
             )
-            page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
+            page.queue(max_size=QUEUE_LIMIT, default_concurrency_limit=1, api_open=False)
             report = functools.partial(
-                health_report, sync, fault=fault, kind=kind, model=backend.revision
+                health_report,
+                sync,
+                fault=fault,
+                kind=kind,
+                model=backend.revision,
+                load=lambda: Load(queue_length(page), QUEUE_LIMIT, limiter.n_refused),
             )
             settings = launch_settings(
-                data_dir=data_dir, host=options.host, port=options.port, report=report
+                data_dir=data_dir,
+                host=options.host,
+                port=options.port,
+                report=report,
+                limiter=limiter,
             )
             with running(sync), contextlib.closing(loops):
                 serve(page, settings)
@@ -1121,6 +1246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PrivacyDialError, FeedbackError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
+    finally:
+        stopped.set()
     return 0
 
 

@@ -10,7 +10,8 @@ import functools
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -21,8 +22,8 @@ from feedback.remote.opening import open_remote
 from feedback.sync.loop import Sync
 from shell.desk import VERSION
 
-FLUSH_SECONDS = 8.0
-"""Time to copy what waits when the app is stopped."""
+FLUSH_SECONDS = 6.0
+"""Time to copy what waits when the app is stopped; the rest of ten seconds is for ending."""
 WATCH_SECONDS = 5.0
 _LIBRARIES = ("gradio", "torch", "huggingface_hub")
 
@@ -75,14 +76,37 @@ def running(sync: Sync) -> Iterator[None]:
             sys.stderr.write(f"{health.sentence()}\n")
 
 
-def health_report(sync: Sync, *, fault: str | None, kind: str, model: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Load:
+    """How busy the page is.
+
+    Attributes:
+        queue_length: Calls that wait for their turn.
+        queue_limit: Beyond it the next one is refused.
+        refused_requests: Refused since the start, as somebody asked for too much at a time.
+    """
+
+    queue_length: int
+    queue_limit: int
+    refused_requests: int
+
+
+def health_report(
+    sync: Sync,
+    *,
+    fault: str | None,
+    kind: str,
+    model: str,
+    load: Callable[[], Load] | None = None,
+) -> dict[str, Any]:
     """Return what `GET /health` tells anyone: versions, counts and times, no name, no secret.
 
     Args:
         sync: Carries the ratings.
         fault: From `open_copy`.
         kind: What the remote is: "dataset", "bucket" or "none".
-        model: Revision of the model.
+        model: Revision of the model, a digest of its weights.
+        load: How busy the page is, None where there is none.
     """
     health = sync.health()
     record = health.as_record()
@@ -100,6 +124,7 @@ def health_report(sync: Sync, *, fault: str | None, kind: str, model: str) -> di
         "foreign_shards": len(health.foreign_shards),
         "unreadable_rows": health.unreadable_rows,
         "last_error": fault or health.last_error,
+        **(asdict(load()) if load else {}),
     }
 
 

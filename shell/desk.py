@@ -51,8 +51,10 @@ VERSION = "0.1.0"
 N_SHOWN = 4
 PAGE_STRENGTHS = tuple(round(0.1 * i, 1) for i in range(1, 11))
 PAGE_LIFE = timedelta(minutes=30)
-CONSENT = Consent("2026-11-21", "aggregate")
+CONSENT = Consent("2026-11-22", "aggregate")
 """What the page asks for; its text, in `wording.py`, changes only with the version."""
+ROW_CONSENT = Consent(CONSENT.version, "publish_row")
+"""What it asks for beyond that, by a tick of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,7 @@ class Clicks:
         best: Position of the chosen variant, None if none is good enough.
         just_right: 0 to 4, see `feedback.Answer`.
         has_consent: Whether the rows may be kept.
+        may_publish: Whether they may also be published; means nothing without `has_consent`.
     """
 
     token: str = field(repr=False)
@@ -72,6 +75,7 @@ class Clicks:
     best: int | None
     just_right: int
     has_consent: bool
+    may_publish: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,7 +220,7 @@ class RatingDesk:
             page,
             self._timed(question, clicks, now),
             rater=pseudonym,
-            consent=CONSENT,
+            consent=ROW_CONSENT if clicks.may_publish else CONSENT,
             key=self._keys.derive("rating"),
         )
         kept = rows if clicks.has_consent else ()

@@ -6,9 +6,11 @@ What is written here carries no metadata but one mark, and lies where nobody can
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import secrets
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +58,35 @@ class PictureFolder:
         return str(folder / name)
 
 
+class Uploads(set[str]):
+    """The paths that the server gave to uploads, as often as it gave each of them.
+
+    Gradio names a file by its content: two visitors with one photo get one path.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._again: dict[object, int] = {}
+        self._lock = threading.Lock()
+
+    def update(self, *paths: Iterable[str]) -> None:
+        """Add what was uploaded."""
+        with self._lock:
+            for path in itertools.chain(*paths):
+                if path in self:
+                    self._again[path] = self._again.get(path, 0) + 1
+                self.add(path)
+
+    def discard(self, path: object) -> None:
+        """Take a path out once."""
+        with self._lock:
+            left = self._again.pop(path, 0)
+            if left > 1:
+                self._again[path] = left - 1
+            if not left:
+                super().discard(path)
+
+
 def take_upload(path: str, uploads: set[str]) -> bytes:
     """Return an upload's bytes and delete the file, which holds all of its metadata.
 
@@ -73,7 +104,8 @@ def take_upload(path: str, uploads: set[str]) -> bytes:
     uploads.discard(path)
     try:
         data = Path(path).read_bytes()
-        Path(path).unlink()
+        if path not in uploads:  # Another visitor may have uploaded the same photo.
+            Path(path).unlink()
     except OSError as error:
         raise PhotoError(
             "`photo` must still be there when it is read, got none. Choose it again."

@@ -7,30 +7,47 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+CRASHED = "Something went wrong here. Please try again."
+"""What a visitor reads of a bug."""
+NOT_UNDERSTOOD = "The request could not be understood. Reload the page and try again."
+PUBLIC_CALLS = frozenset({"anonymize", "ladder", "recommend", "health"})
+"""What programs may call by its name; all else is the page's own."""
+
+
+_FAILED = 500
 
 
 class ClosedDoors:
     """ASGI middleware that closes what Gradio offers and this page does not use.
 
-    Gradio would fetch any address for a visitor, convert their videos, and write down a session.
+    Gradio would fetch any address for a visitor, convert their videos, write down a session, and
+    run by their names calls that it lists for nobody.
     """
 
     _DOORS = ("/file=http", "/proxy=", "/process_recording", "/deep_link", "/stream/", "/vibe")
+    _NAMED = re.compile(r"/gradio_api/(?:run|api|call|call/v2)/([^/]+)", re.IGNORECASE)
+    _OPEN = PUBLIC_CALLS | {"predict", "v2"}
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer 404 at a closed door; pass all else on."""
-        path = scope.get("path", "").lower()
-        if scope["type"] == "http" and any(door in path for door in self._DOORS):
+        if scope["type"] == "http" and self._is_closed(scope["path"]):
             await send({"type": "http.response.start", "status": 404, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
         await self._app(scope, receive, send)
+
+    def _is_closed(self, path: str) -> bool:
+        if any(door in path.lower() for door in self._DOORS):
+            return True
+        return bool(set(self._NAMED.findall(path)) - self._OPEN)
 
 
 class NoStore:
@@ -55,33 +72,35 @@ class NoStore:
 
 
 class SmallBodies:
-    """ASGI middleware that refuses large bodies where no file is uploaded.
-
-    Uploads have a limit of their own; everything else that the page sends is small.
-    """
+    """ASGI middleware that refuses large bodies: an upload is one photo, all else is small."""
 
     LIMIT = 262_144
+    UPLOAD_LIMIT = 26 * 1_048_576
+    """A file of the largest size Gradio takes, and what a form writes around it."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer 413 to a body that is too long, and 411 to one of unknown length."""
-        if scope["type"] != "http" or scope["method"] != "POST" or _is_upload(scope["path"]):
+        if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         lengths = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
-        if not lengths or not lengths[0].isdigit():
+        is_upload = scope["path"].rstrip("/").endswith("/upload")
+        limit = self.UPLOAD_LIMIT if is_upload else self.LIMIT
+        if len(lengths) != 1 or not lengths[0].isdigit():
             await answer(send, 411, {"error": "A request must say how long it is."})
-        elif int(lengths[0]) > self.LIMIT:
-            await _drop_body(receive, most=16 * self.LIMIT)
-            rule = f"A request must have at most {self.LIMIT} bytes. Reload the page."
+        elif int(lengths[0]) > limit:
+            await drop_body(receive, most=max(limit, 16 * self.LIMIT))
+            way_out = "Choose a smaller photo." if is_upload else "Reload the page."
+            rule = f"A request must have at most {limit} bytes, got {int(lengths[0])}. {way_out}"
             await answer(send, 413, {"error": rule})
         else:
             await self._app(scope, receive, send)
 
 
-async def _drop_body(receive: Any, *, most: int) -> None:
+async def drop_body(receive: Any, *, most: int) -> None:
     """Read a body and forget it, so that whoever sends it also hears the answer."""
     n_read = 0
     while n_read <= most:
@@ -91,40 +110,51 @@ async def _drop_body(receive: Any, *, most: int) -> None:
             return
 
 
-def _is_upload(path: str) -> bool:
-    return path.rstrip("/").endswith("/upload")
-
-
 async def answer(
-    send: Any, status: int, value: Mapping[str, Any], *, is_head: bool = False
+    send: Any,
+    status: int,
+    value: Mapping[str, Any],
+    *,
+    is_head: bool = False,
+    headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> None:
     """Send JSON that nobody keeps."""
     body = json.dumps(value).encode()
-    headers = [
+    common = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": [*common, *headers]})
     await send({"type": "http.response.body", "body": b"" if is_head else body})
 
 
 class QuietErrors:
-    """ASGI middleware that says of a crash only what it was, to the visitor and to the log.
+    """ASGI middleware that says of a call that cannot be read only what it was, to all and the log.
 
-    What Gradio would print of a malformed call may hold what was sent.
+    What Gradio would print of a malformed call may hold what was sent. And what it answers to one
+    that was refused in words is no fault of the server: 422, so that 500 means a bug.
     """
 
     def __init__(self, app: Any) -> None:
         self._app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer 500 with a sentence if nothing was answered yet."""
+        """Answer 400 with a sentence if nothing was answered yet."""
         is_answered = False
+        held: dict[str, Any] | None = None
 
         async def send_noted(message: Any) -> None:
-            nonlocal is_answered
+            nonlocal is_answered, held
             is_answered = True
+            if message["type"] == "http.response.start" and message["status"] == _FAILED:
+                held = message
+                return
+            if held is not None:
+                start, held = held, None
+                if _is_refusal(message.get("body", b"")):
+                    start = {**start, "status": 422}
+                await send(start)
             await send(message)
 
         try:
@@ -133,8 +163,16 @@ class QuietErrors:
             if scope["type"] != "http" or is_answered:
                 raise
             sys.stderr.write(f"A request failed: {type(error).__name__}\n")
-            text = "The request could not be understood. Reload the page and try again."
-            await answer(send, 500, {"error": text})
+            await answer(send, 400, {"error": NOT_UNDERSTOOD})
+
+
+def _is_refusal(body: bytes) -> bool:
+    """Tell a sentence for the visitor from a bug, of which Gradio says nothing."""
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and value.get("error") not in (None, "", CRASHED)
 
 
 class HealthRoute:

@@ -81,6 +81,22 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .audit-chart .interval.original { stroke: #b2182b; stroke-width: 3; }
 .audit-chart .interval.unlearned { stroke: #2166ac; stroke-width: 3; }
 .audit-chart .interval.reference { stroke: #6b7280; stroke-width: 3; }
+.audit-chart .bar, .audit-chart .right { fill: #2166ac; }
+.audit-chart .bar { opacity: .75; }
+.audit-chart .revealing { fill: #b2182b; }
+.audit-chart .changed { fill: #6b7280; }
+.audit-chart .line-right, .audit-chart .line-revealing, .audit-chart .line-changed {
+  fill: none; stroke-width: 2; }
+.audit-chart .line-right { stroke: #2166ac; }
+.audit-chart .line-revealing { stroke: #b2182b; stroke-dasharray: 2 3; }
+.audit-chart .line-changed { stroke: #6b7280; stroke-dasharray: 6 4; }
+.audit .save a { display: inline-block; min-height: 44px; line-height: 44px; padding-right: 16px; }
+.dark .audit-chart .bar, .dark .audit-chart .right { fill: #60a5fa; }
+.dark .audit-chart .revealing { fill: #f87171; }
+.dark .audit-chart .changed { fill: #9ca3af; }
+.dark .audit-chart .line-right { stroke: #60a5fa; }
+.dark .audit-chart .line-revealing { stroke: #f87171; }
+.dark .audit-chart .line-changed { stroke: #9ca3af; }
 .dark .audit-chart text { fill: #d1d5db; }
 .dark .audit-chart .limit { stroke: #d1d5db; }
 .dark .audit-chart .original { fill: #f87171; }

@@ -31,17 +31,27 @@ REVEALED = "## Your dial"
 INTRO = """# Privacy Dial
 Turn one dial from “still me” to “somebody else”, and download the portrait you would post.
 """
-CONSENT_LABEL = "Keep my answers (optional; I am 16 or older)"
+KEEP, PUBLISH = "keep", "publish"
+CONSENT_QUESTION = "Your answers (optional)"
+CONSENT_CHOICES = (
+    ("Keep my answers; I am 16 or older", KEEP),
+    ("If kept, they may be published one by one", PUBLISH),
+)
 CONSENT_TEXT = """
-If you tick the box, we keep for this page: the four strengths, your answers, how long they took,
-what you chose to keep or hide, the time, and random names for you, this visit and this photo.
+If you tick the first box, we keep for this page: the four strengths, your answers, how long they
+took, what you chose to keep or hide, the time, and random names for you, this visit and this photo.
 **Never the photo**, a face, your address or your browser. We use answers to find the strength you
 like and, added up with those of others, for published totals. They are kept on this server and,
 where its operator has set one up, in a private data set on the Hugging Face Hub, until you delete
 them: you get a code for that, and “Delete my answers” below works here at once and on the Hub
 within 24 hours. Tick it only if you are 16 or older.
 
-Without the tick nothing is stored here, and everything works the same: in both cases your own
+If you tick the second box too, your answers may be part of a **public data set**: each with new
+random names, the day instead of the time, without what you kept or hid, and only where at least ten
+people answered about the same model, strength and kind of photo. Once the next edition is published
+without them they are gone from there, but copies that others made before cannot be called back.
+
+Without the first tick nothing is stored here, and everything works the same: in both cases your own
 browser keeps a sealed record of your answers, so that your dial is still there when you come back.
 “Delete my answers” clears it too.
 """

@@ -24,8 +24,9 @@ from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import HogDetector
-from shell.copying import health_report
+from shell.copying import Load, health_report
 from shell.desk import RatingDesk
+from shell.limits import Limiter
 from shell.loop import plan_loop
 from shell.models import LoopQueue
 from shell.wording import JUST_RIGHT
@@ -53,6 +54,7 @@ class RunningPage:
     page: gr.Blocks
     keys: Keys
     sync: Sync
+    limiter: Limiter
 
     def rows(self):
         return list(self.store.ratings())
@@ -73,6 +75,8 @@ def start(folder: Path, **collaborators: Any) -> RunningPage:
     clock = Clock()
     keys = collaborators.pop("keys", None) or fresh_keys()
     sync = Sync(store, NullRemote())
+    limiter = collaborators.pop("limiter", None) or Limiter()
+    queue_limit = collaborators.pop("queue_limit", app.QUEUE_LIMIT)
     backend = EmbeddedBackend.load(write_tiny_model(folder / "model"))
     page = app.build_page(
         **{
@@ -88,17 +92,25 @@ def start(folder: Path, **collaborators: Any) -> RunningPage:
             **collaborators,
         }
     )
-    page.queue(max_size=64, default_concurrency_limit=1, api_open=False)
+    page.queue(max_size=queue_limit, default_concurrency_limit=1, api_open=False)
+
+    def report():
+        load = Load(app.queue_length(page), queue_limit, limiter.n_refused)
+        return health_report(
+            sync, fault=None, kind="none", model=backend.revision, load=lambda: load
+        )
+
     settings = app.launch_settings(
         data_dir=data_dir,
         host="127.0.0.1",
         port=0,
-        report=lambda: health_report(sync, fault=None, kind="none", model=backend.revision),
+        report=report,
+        limiter=limiter,
     )
     # Any free port.
     settings["server_port"] = None
     _, url, _ = page.launch(**settings, prevent_thread_lock=True, quiet=True)
-    return RunningPage(url.rstrip("/"), cache, store, clock, page, keys, sync)
+    return RunningPage(url.rstrip("/"), cache, store, clock, page, keys, sync, limiter)
 
 
 class RefusedError(Exception):
@@ -198,7 +210,8 @@ def ask(visitor):
 
 
 def answer(visitor, token, *, consent, best="C", just_right=JUST_FINE, why_not=None):
-    return visitor.call("answer", token, best, just_right, why_not, consent)
+    agreed = consent if isinstance(consent, list) else ["keep"] * consent
+    return visitor.call("answer", token, best, just_right, why_not, agreed)
 
 
 def chosen_text(outputs):

@@ -217,6 +217,24 @@ def test_with_consent_five_rows_say_what_was_shown(running, visitor, portrait):
     assert "**Saved.**" in text
 
 
+@pytest.mark.parametrize(
+    ("agreed", "scopes"),
+    [
+        (["keep"], {"aggregate"}),
+        (["keep", "publish"], {"publish_row"}),
+        (["publish"], set()),
+        ([], set()),
+    ],
+)
+def test_rows_say_what_was_agreed_to_and_publishing_alone_keeps_nothing(
+    running, visitor, portrait, agreed, scopes
+):
+    before = len(running.rows())
+    visitor.open(portrait)
+    answer(visitor, ask(visitor), consent=agreed)
+    assert {row.consent_scope for row in running.rows()[before:]} == scopes
+
+
 def test_the_recovery_code_is_shown_once_and_erases_from_another_tab(running, visitor, portrait):
     before = len(running.rows())
     visitor.open(portrait)

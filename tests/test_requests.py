@@ -66,8 +66,8 @@ def test_an_open_page_takes_no_odd_token_choice_or_history(running, opened, toke
     before = running.store.stats()
     real = ask(opened)
     for values in (
-        [token, "A", JUST_FINE, None, True, "", None],
-        [real, best, JUST_FINE, None, True, history, None],
+        [token, "A", JUST_FINE, None, ["keep"], "", None],
+        [real, best, JUST_FINE, None, ["keep"], history, None],
     ):
         response = opened.post(json.dumps(opened.body_of("answer", values)).encode())
         assert not response.is_success or values[1] in (*"ABCD",)
@@ -77,8 +77,8 @@ def test_an_open_page_takes_no_odd_token_choice_or_history(running, opened, toke
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("answer", ["p1.1." + "A" * 9_000, "A", JUST_FINE, None, True, "", None]),
-        ("answer", ["", NONE, None, WHY_NOT[0], True, "", None]),
+        ("answer", ["p1.1." + "A" * 9_000, "A", JUST_FINE, None, ["keep"], "", None]),
+        ("answer", ["", NONE, None, WHY_NOT[0], ["keep"], "", None]),
         ("undo", ["", None]),
         ("erase", ["x" * 300, "", None]),
         ("erase", ["0000-0000-0000-0000-0000-0000-0000-0000", "", None]),
@@ -120,7 +120,7 @@ def test_a_call_that_crashes_the_page_tells_visitor_and_log_nothing_of_what_was_
 def test_an_oversized_body_is_refused_before_it_is_read(running, opened):
     before = running.store.stats()
     token = "p1.1." + "A" * SmallBodies.LIMIT
-    values = [token, "A", JUST_FINE, None, True, "", None]
+    values = [token, "A", JUST_FINE, None, ["keep"], "", None]
     response = opened.post(json.dumps(opened.body_of("answer", values)).encode())
     assert response.status_code == 413
     assert "at most" in sentence(response)

@@ -1,0 +1,74 @@
+"""The *About* page: what is guaranteed and what is not, with the model's own measured figures."""
+
+from __future__ import annotations
+
+import math
+
+from privacy_core.privacy import DELTA, NOT_COVERED, epsilon_of, matched_filter_tpr, mu_of
+from privacy_core.report import FALSE_POSITIVE_RATE, verified_share_at
+from privacy_core.schema import StrengthCurve
+from shell.wording import ABOUT
+
+STRENGTHS = (0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
+GUARANTEE = f"""
+### What is guaranteed
+Noise is added to 512 numbers that stand for the face, and the new face is made from the noisy
+numbers and from what surrounds the face. So ε bounds what **anyone** can learn about the pixels
+inside the mask from the picture, whatever they know and whatever they try: it needs no assumption
+about the attacker. It is large at all but the highest strengths: someone who owns the exact
+original and only wants to confirm it can do so at most of them. What face recognition achieves is
+far less, and is measured, not proven. Read both.
+
+ε is stated at δ = {DELTA:.5f} for one face in one picture; several pictures of one person add up.
+
+### What is not
+"""
+NO_FIGURES = "For this model nothing was measured: `calibrate` measures it."
+
+
+def about_text(curve: StrengthCurve | None, *, clip_radius: float | None = None) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        curve: Of the model that the page serves, None where it was not calibrated.
+        clip_radius: C, the norm to which codes are clipped; None leaves ε out.
+    """
+    gaps = "\n".join(f"- {sentence}" for sentence in NOT_COVERED)
+    figures = _figures(curve, clip_radius)
+    return f"{GUARANTEE}{gaps}\n\n### What was measured\n{figures}\n\n### Your data\n{ABOUT}"
+
+
+def _figures(curve: StrengthCurve | None, clip_radius: float | None) -> str:
+    """Return the table over strengths, from the curve that is stored with the weights."""
+    if curve is None or verified_share_at(1.0, curve) is None:
+        return NO_FIGURES
+    recogniser, distance = (curve.measured.get(n) for n in ("recogniser", "typical_code_distance"))
+    sigmas = [*curve.rung_sigmas().tolist(), None]
+    rows = []
+    for strength in STRENGTHS:
+        sigma = sigmas[curve.rung(strength) - 1]
+        share = verified_share_at(sigma, curve)
+        rows.append(
+            f"| {strength:.1f} | {share:.1%} | {_confirmed(distance, sigma)} | "
+            f"{_epsilon(sigma, clip_radius)} |"
+        )
+    return (
+        "On held-out people, on one photo each, from the calibration that is stored with the "
+        f"weights. “Recognised”: {recogniser} calls it the same person as the original, at a "
+        "distance at which 1 in 1 000 pairs of different people match too. “Confirmed”: the best "
+        "possible test by someone who has the exact original, at 1 false alarm in 1 000. A "
+        "recogniser that was trained against this model does better than a ready-made one.\n\n"
+        "| strength | recognised | confirmed | ε |\n|---|---|---|---|\n" + "\n".join(rows)
+    )
+
+
+def _confirmed(distance: object, sigma: float | None) -> str:
+    if not isinstance(distance, int | float):
+        return "–"
+    return f"{matched_filter_tpr(distance, sigma or math.inf, fpr=FALSE_POSITIVE_RATE):.1%}"
+
+
+def _epsilon(sigma: float | None, clip_radius: float | None) -> str:
+    if sigma is None:
+        return "0"
+    return "–" if clip_radius is None else f"{epsilon_of(mu_of(sigma, clip_radius)):,.0f}"
