@@ -15,7 +15,12 @@ from privacy_core.commands.release import checked_folder
 from privacy_core.commands.requests import move_requests
 from privacy_core.commands.secrecy import keep_secret, private_folder
 from privacy_core.commands.shell import PROGRAM, Commands, Tools, whole_number
-from privacy_core.commands.targets import check_reference, load_model, noted_reference
+from privacy_core.commands.targets import (
+    check_reference,
+    load_model,
+    note_features_of,
+    noted_reference,
+)
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from privacy_core.audit.request import AuditRequest
     from privacy_core.unlearning.rows import LabelledImages
     from privacy_core.unlearning.targets import TargetModel
+
+_MODELS, _HEADS = 8, 64
 
 
 def add_commands(commands: Commands) -> None:
@@ -39,14 +46,18 @@ def add_commands(commands: Commands) -> None:
         metavar="PATH|none",
         help="a retrained model, beside the shadow models (default: that of `unlearn`)",
     )
-    add("--test", metavar="DATA", help="rows of other people (default: DATA's split test)")
-    add("--split", metavar="NAME", help="of DATA, where it has several")
+    add(
+        "--test",
+        metavar="DATA",
+        help="rows of other people (default: the split test of --original)",
+    )
+    add("--split", metavar="NAME", help="of --original, where it has several")
     add("--image-column", default="image", metavar="NAME")
     add("--label-column", metavar="L", help="default: the one of `train`")
     add("--subject-column", default="subject", metavar="NAME", help="says who is shown")
     add("--attribute-column", metavar="NAME", help="a two-valued attribute that was to be hidden")
     add("--group-column", metavar="NAME", help="groups to state metrics for, such as gender")
-    add("--models", default=8, metavar="K", help="shadow models per role, 0 for none; default: 8")
+    add("--models", metavar="K", help="shadow models per role, 0 for none; default: 8, of heads 64")
     add("--shadows", metavar="DIR", help="where shadow models are kept (default: beside MODEL)")
     add("--seed", default=0, metavar="N")
     add("--json", action="store_true", help="print audit.json")
@@ -54,13 +65,13 @@ def add_commands(commands: Commands) -> None:
 
 def _audit(options: argparse.Namespace, tools: Tools) -> None:
     folder = Path(options.model)
-    n_models = whole_number(options.models, "--models", at_least=0)
+    n_models = _n_models(options)
     seed = whole_number(options.seed, "--seed", at_least=0)
     _check_originals(options)
     from privacy_core.audit.evidence import hardware_line
     from privacy_core.audit.protocol import audit
     from privacy_core.audit.request import AuditSettings
-    from privacy_core.revise.erase import SHADOWS, note_shadows
+    from privacy_core.revise.erase import SHADOWS, note_folder
     from privacy_core.unlearning.certificate import CERTIFICATE
 
     settings = AuditSettings(n_models=n_models, seed=seed)
@@ -73,13 +84,14 @@ def _audit(options: argparse.Namespace, tools: Tools) -> None:
         shadows = Path(options.shadows)
     if n_models:
         # They are trained on the originals: `erase-originals` must find them.
-        keep_secret(folder, SHADOWS, note_shadows(private_folder(folder), shadows))
+        keep_secret(folder, SHADOWS, note_folder(private_folder(folder), SHADOWS, shadows))
     found = audit(
         request, settings, shadow_folder=shadows, hardware=hardware_line(), progress=Progress()
     )
     found.write(folder)
-    _certify_again(folder, certificate, found)
-    move_requests(folder, "audited", gate="passed" if found.gate.passed else "failed")
+    digest = _certify_again(folder, certificate, found)
+    gate = "passed" if found.gate.passed else "failed"
+    move_requests(folder, "audited", gate=gate, certificate=digest)
     if options.json:
         print(as_json(dict(found.values)), end="")
     verdict = "passed the gate" if found.gate.passed else "did not pass the gate"
@@ -89,6 +101,16 @@ def _audit(options: argparse.Namespace, tools: Tools) -> None:
         f" Next: {PROGRAM} publish {folder} --repo-id NAME/REPO" if found.gate.passed else ""
     )
     say(f"Wrote {folder / 'audit.json'}: {verdict}; {following}. {reasons}{next_step}".rstrip())
+
+
+def _n_models(options: argparse.Namespace) -> int:
+    """Return K; of heads more by default, which cost little and scatter with the people drawn."""
+    if options.models is not None:
+        return whole_number(options.models, "--models", at_least=0)
+    from privacy_core.unlearning.head_model import HEAD_TYPE
+    from privacy_core.unlearning.targets import model_type
+
+    return _HEADS if model_type(Path(options.against)) == HEAD_TYPE else _MODELS
 
 
 def _check_originals(options: argparse.Namespace) -> None:
@@ -125,6 +147,7 @@ def _request(
         raise InvalidArgumentError(
             "`--against` must be the model MODEL2 was made from, got another. Name that folder."
         )
+    note_features_of(against, Path(options.against), Path(options.revised))
     test, update = test_part(options, against), certificate["update"]
     pictures = revised_rows(options, against)
     revised = against.prepare(pictures)
@@ -195,11 +218,12 @@ def _provenance(revision: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _certify_again(folder: Path, certificate: Mapping[str, Any], found: Audit) -> None:
+def _certify_again(folder: Path, certificate: Mapping[str, Any], found: Audit) -> str:
+    """Write the certificate with what was found, and return its digest."""
     from privacy_core.unlearning.certificate import certify
 
     unlearned = found.values["models"]["unlearned"]
-    certify(
+    body = certify(
         folder,
         original=certificate["original"],
         revised=certificate["revised"],
@@ -212,3 +236,4 @@ def _certify_again(folder: Path, certificate: Mapping[str, Any], found: Audit) -
             "u_lira": unlearned.get("u_lira"),
         },
     )
+    return str(body["sha256"])

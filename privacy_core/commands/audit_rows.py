@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from privacy_core.commands.output import say
 from privacy_core.commands.requests import subjects_of_rows
 from privacy_core.commands.shell import Tools
-from privacy_core.commands.targets import checked_original
+from privacy_core.commands.targets import checked_original, read_rows, rows_in, rows_of_others
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -43,31 +43,27 @@ def original_part(
     options: argparse.Namespace, model: TargetModel, revision: Mapping[str, Any]
 ) -> Part:
     """Read the originals, and refuse data that is not what was revised."""
-    return _part(options, model, options.original, split=options.split, revision=revision)
+    rows = rows_in(options.original, options.image_column, split=options.split)
+    return _part(options, model, checked_original(rows, revision, options.image_column))
 
 
 def test_part(options: argparse.Namespace, model: TargetModel) -> Part | None:
     """Return rows never trained on; None, and the metrics on them absent, where there are none."""
-    from privacy_core.dataset import read_dataset
-
     plain = argparse.Namespace(**{**vars(options), "attribute_column": None})
     if options.test is not None:
-        return _part(plain, model, options.test)
+        return _part(plain, model, rows_of_others(options.test, options.image_column))
     if options.original is not None:
-        source = read_dataset(
-            options.original, image_column=options.image_column, split=options.split
-        )
+        source = rows_in(options.original, options.image_column, split=options.split)
         if "test" in source.other_splits:
-            return _part(plain, model, options.original, split="test")
+            others = rows_in(options.original, options.image_column, split="test")
+            return _part(plain, model, others)
     say("No rows of other people (`--test DATA`): metrics on them are left out.")
     return None
 
 
 def revised_rows(options: argparse.Namespace, model: TargetModel) -> LabelledImages:
     """Read the pictures of the revised data."""
-    from privacy_core.dataset import read_dataset
-
-    return _read(options, model, read_dataset(options.revised, image_column=options.image_column))
+    return read_rows(options, model, rows_in(options.revised, options.image_column))
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,6 @@ def _revised_pictures(
 ) -> dict[int, Any]:
     """Return row id → its picture anonymized at strengths of the real request, where it can be."""
     from privacy_core.anonymize import Anonymizer
-    from privacy_core.dataset import read_dataset
     from privacy_core.errors import FaceFailedError, NoFaceError, PhotoError
     from privacy_core.faces import read_photo
     from privacy_core.noise import NoiseKey
@@ -178,7 +173,7 @@ def _revised_pictures(
     # Only models in memory are made of these pictures, so their noise need not be secret, and the
     # same seed finds the same shadow models again.
     key, pictures = NoiseKey.from_seed(int(options.seed)), {}
-    data = read_dataset(options.revised, image_column=options.image_column)
+    data = rows_in(options.revised, options.image_column)
     for place, row in enumerate(data):
         number = int(row.get("row_id", place))
         if number not in ids:
@@ -194,47 +189,21 @@ def _revised_pictures(
 
 
 def _part(
-    options: argparse.Namespace,
-    model: TargetModel,
-    source: str,
-    *,
-    split: str | None = None,
-    revision: Mapping[str, Any] | None = None,
+    options: argparse.Namespace, model: TargetModel, data: Iterable[Mapping[str, Any]]
 ) -> Part:
     """Read rows, who is shown in each, and attribute and group where they are named."""
     import numpy as np
 
     from privacy_core.audit.parts import Part
-    from privacy_core.dataset import read_dataset
 
-    data: Iterable[Mapping[str, Any]] = read_dataset(
-        source, image_column=options.image_column, split=split
-    )
-    if revision is not None:
-        data = checked_original(data, revision, options.image_column)
     seen = _Seen()
-    rows = model.prepare(_read(options, model, _noted(data, options, seen)))
+    rows = model.prepare(read_rows(options, model, _noted(data, options, seen)))
     return Part(
         rows,
         np.array(seen.people, dtype=str),
         _attribute(seen.attributes, options.attribute_column),
         None if options.group_column is None else np.array(seen.groups, dtype=str),
     )
-
-
-def _read(
-    options: argparse.Namespace, model: TargetModel, data: Iterable[Mapping[str, Any]]
-) -> LabelledImages:
-    from privacy_core.unlearning.rows import read_labelled
-
-    rows, _ = read_labelled(
-        data,
-        label_column=options.label_column or model.record.label_column,
-        image_size=model.record.recipe.image_size,
-        image_column=options.image_column,
-        label_names=model.label_names,
-    )
-    return rows
 
 
 def _noted(

@@ -93,13 +93,14 @@ class Progress:
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        self._make, self._stage = tqdm, ""
+        self._make, self._stage, self._n_done = tqdm, "", 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Show how far a stage is."""
-        if stage != self._stage:
+        if stage != self._stage or done < self._n_done:  # the same stage again
             self._stage, self._bar = stage, self._make(total=total, desc=stage, file=sys.stderr)
         self._bar.update(done - self._bar.n)
+        self._n_done = done
         if done >= total:
             self._bar.close()
 

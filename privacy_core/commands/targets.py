@@ -17,12 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privacy_core.commands.output import Progress, as_json, say
+from privacy_core.commands.requests import ledger_of
 from privacy_core.commands.secrecy import keep_secret, private_folder
 from privacy_core.commands.shell import Tools
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from privacy_core.dataset import RowSource
+    from privacy_core.faces import FaceDetector
     from privacy_core.noise import NoiseKey
+    from privacy_core.unlearning.head_model import Backbone
     from privacy_core.unlearning.rows import LabelledImages
     from privacy_core.unlearning.targets import TargetModel
     from privacy_core.unlearning.training import Watch
@@ -32,30 +36,60 @@ _REFERENCE = "reference.json"
 
 def load_model(folder: Path, tools: Tools) -> TargetModel:
     """Load a target model with the backbone it names."""
-    from privacy_core.unlearning.backbone import DlibBackbone
     from privacy_core.unlearning.loading import load_target
 
+    # Models made from one another share the features, beside the first of them.
     return load_target(
-        folder, backbone_of=lambda name: DlibBackbone(tools.detector() if "+" in name else None)
+        folder,
+        backbone_of=lambda name: backbone_of(
+            ledger_of(folder).parent, tools.detector() if "+" in name else None
+        ),
     )
 
 
+def backbone_of(private: Path, detector: FaceDetector | None) -> Backbone:
+    """Return the backbone of heads, which keeps what it has read in a private folder."""
+    import dlib
+
+    from privacy_core.commands.kept_features import KeptFeatures
+    from privacy_core.unlearning import backbone
+
+    return KeptFeatures(
+        backbone.DlibBackbone(detector),
+        private,
+        identity=f"dlib {dlib.__version__}",
+        progress=Progress(),
+        tell=say,
+    )
+
+
+def note_features_of(model: TargetModel, folder: Path, revised: Path) -> None:
+    """Note beside revised data where a head keeps features, so that `erase-originals` finds them.
+
+    Args:
+        model: The original model; a network keeps none.
+        folder: Its folder.
+        revised: The revised data set.
+    """
+    from privacy_core.revise.erase import FEATURES_NOTE, note_folder
+    from privacy_core.revise.revision import Workplace
+
+    private = Workplace(revised).private
+    if model.kind == "head" and private.is_dir():
+        note = note_folder(private, FEATURES_NOTE, ledger_of(folder).parent)
+        keep_secret(revised, FEATURES_NOTE, note)
+
+
 def read_rows(
-    options: argparse.Namespace,
-    model: TargetModel,
-    source: str,
-    *,
-    revision: Mapping[str, Any] | None = None,
+    options: argparse.Namespace, model: TargetModel, data: Iterable[Mapping[str, Any]]
 ) -> LabelledImages:
-    """Read the pictures and labels of DATA as the model reads them.
+    """Read the pictures and labels of rows as the model reads them.
 
     Args:
         options: Label and picture column.
         model: Says which labels there are, and the size of pictures.
-        source: Where the data is.
-        revision: `revision.json` of which the data must be the originals.
+        data: The rows, such as those of `rows_in`.
     """
-    from privacy_core.dataset import read_dataset
     from privacy_core.unlearning.rows import read_labelled
 
     column = options.label_column or model.record.label_column
@@ -63,9 +97,6 @@ def read_rows(
         raise InvalidArgumentError(
             "`--label-column` must name the column the model was trained on, got none. Give it."
         )
-    data: Iterable[Mapping[str, Any]] = read_dataset(source, image_column=options.image_column)
-    if revision is not None:
-        data = checked_original(data, revision, options.image_column)
     rows, _ = read_labelled(
         data,
         label_column=column,
@@ -74,6 +105,27 @@ def read_rows(
         label_names=model.label_names,
     )
     return rows
+
+
+def rows_in(source: str, image_column: str, *, split: str | None = None) -> RowSource:
+    """Open the originals, or revised data.
+
+    Args:
+        source: Where the data is.
+        image_column: The column that holds the picture.
+        split: Which one, where it has several.
+    """
+    from privacy_core.dataset import read_dataset
+
+    return read_dataset(source, image_column=image_column, split=split)
+
+
+def rows_of_others(source: str, image_column: str) -> RowSource:
+    """Open rows no model was trained on: the split test where the data has several."""
+    try:
+        return rows_in(source, image_column)
+    except InvalidArgumentError:
+        return rows_in(source, image_column, split="test")
 
 
 def checked_original(

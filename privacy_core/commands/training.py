@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privacy_core.commands.output import check_new_folder, say
-from privacy_core.commands.secrecy import new_key
+from privacy_core.commands.secrecy import new_key, private_folder
 from privacy_core.commands.shell import (
     PROGRAM,
     Commands,
@@ -18,7 +18,13 @@ from privacy_core.commands.shell import (
     rows_of,
     whole_number,
 )
-from privacy_core.commands.targets import checkpoint, perturbation_of, watch, whole_or_nothing
+from privacy_core.commands.targets import (
+    backbone_of,
+    checkpoint,
+    perturbation_of,
+    watch,
+    whole_or_nothing,
+)
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -59,6 +65,7 @@ def _train(options: argparse.Namespace, tools: Tools) -> None:
     )  # fmt: skip
     record = TrainingRecord(recipe, "", 0, Cost(), options.label_column)
     model = _untrained(options, tools, names, record)
+    model.prepare(rows)  # a head's features are kept though the run is interrupted
     with whole_or_nothing(out):
         perturbation = perturbation_of(new_key(out, recipe), model)
         model = train(model, rows, perturbation=perturbation, watch=watch(out))
@@ -105,10 +112,10 @@ def _untrained(
     options: argparse.Namespace, tools: Tools, names: tuple[str, ...], record: Any
 ) -> TargetModel:
     if options.kind == "head":
-        from privacy_core.unlearning.backbone import DlibBackbone
         from privacy_core.unlearning.head_model import new_head
 
-        return new_head(DlibBackbone(tools.detector()), names, record)
+        backbone = backbone_of(private_folder(Path(options.out)), tools.detector())
+        return new_head(backbone, names, record)
     from privacy_core.unlearning.network import from_base, small_resnet
 
     return from_base(names, record) if options.base else small_resnet(names, record)

@@ -16,11 +16,15 @@ from privacy_core.commands.secrecy import KEY, SALT, keep_secret, old_key
 from privacy_core.commands.shell import PROGRAM, Commands, Tools, positive_number, whole_number
 from privacy_core.commands.targets import (
     check_reference,
+    checked_original,
     checkpoint,
     load_model,
+    note_features_of,
     note_reference,
     perturbation_of,
     read_rows,
+    rows_in,
+    rows_of_others,
     watch,
     whole_or_nothing,
 )
@@ -43,6 +47,7 @@ def add_commands(commands: Commands) -> None:
     add("--set", action="append", default=[], metavar="NAME=VALUE", help="the method's settings")
     add("--budget", metavar="SECONDS", help="retrain exactly where it takes no longer")
     add("--original", metavar="DATA", help="the originals, for methods that need them")
+    add("--split", metavar="NAME", help="of --original, where it has several")
     add("--held-out", metavar="DATA", help="rows no model was trained on, for scrub's rewind")
     add(
         "--reference",
@@ -70,7 +75,8 @@ def _unlearn(options: argparse.Namespace, tools: Tools) -> None:
 
     revision = load_revision(Path(options.revised))
     model = load_model(folder, tools)
-    pictures = read_rows(options, model, options.revised)
+    pictures = read_rows(options, model, rows_in(options.revised, options.image_column))
+    note_features_of(model, folder, Path(options.revised))
     revised = model.prepare(pictures)
     given = None
     if options.reference not in {"retrain", "none"}:
@@ -111,11 +117,14 @@ def _request(
     from privacy_core.unlearning.base import UnlearnRequest
 
     def read_original() -> LabelledImages:
-        return model.prepare(read_rows(options, model, options.original, revision=revision))
+        rows = rows_in(options.original, options.image_column, split=options.split)
+        checked = checked_original(rows, revision, options.image_column)
+        return model.prepare(read_rows(options, model, checked))
 
     held_out = None
     if options.held_out is not None:
-        held_out = model.prepare(read_rows(options, model, options.held_out))
+        others = rows_of_others(options.held_out, options.image_column)
+        held_out = model.prepare(read_rows(options, model, others))
     return UnlearnRequest(
         model,
         revised,

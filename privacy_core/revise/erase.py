@@ -32,11 +32,17 @@ NOT_REACHED = (
     "Backups, snapshots, version control and other copies of the original files.",
     "The Hub's own copy and its history, where the data came from there.",
     "Models trained on the originals, until they are unlearned.",
+    "Features a head keeps of them, until `unlearn` or `audit` has run on this revised data: name "
+    "its private folder by `--shadows`.",
     "Blocks of a disk that the system has not used again.",
 )
 """What erasing files does not reach, one sentence each."""
 SHADOWS = "shadows.json"
 """In the private folder beside an audited model: the folders of the audit's shadow models."""
+FEATURES_NOTE = "features.json"
+"""In the private folder beside the revised data: the folders in which models keep `FEATURES`."""
+FEATURES = "features.npz"
+"""What heads keep of the pictures they have read."""
 _SHADOW = re.compile(
     r"(original|reference|control|unlearned)-[0-9a-f]{32}(\.run)?\.(safetensors|pt)"
 )
@@ -58,6 +64,7 @@ class Erasure:
         left: What was noted about the files that stay.
         place: Where the originals are, as it was named.
         shadows: Models that an audit trained on the originals.
+        features: Files of features that were read from the originals, among others.
     """
 
     revision: dict[str, Any] = field(repr=False)
@@ -70,6 +77,7 @@ class Erasure:
     left: tuple[Mapping[str, Any], ...] = field(repr=False)
     place: Path
     shadows: tuple[Path, ...] = field(default=(), repr=False)
+    features: tuple[Path, ...] = field(default=(), repr=False)
 
 
 def plan_erasure(
@@ -87,7 +95,7 @@ def plan_erasure(
         revised: The revised data set.
         audited: Model folder whose audit names the revised data.
         erase_first: Go on without an audit.
-        shadows: Folders of shadow models, beside those that `audited` names.
+        shadows: Folders of shadow models or features, beside those that were noted.
 
     Raises:
         InvalidArgumentError: There is no audit, the revised data set is not whole, or its list of
@@ -126,6 +134,7 @@ def plan_erasure(
         tuple(f for f, s in zip(files, states, strict=True) if s in {"changed", "foreign"}),
         Path(data),
         _shadow_models([*shadows, *_shadow_folders(audited)]),
+        _features([*shadows, *_noted_folders(workplace.private, FEATURES_NOTE)]),
     )
 
 
@@ -139,6 +148,7 @@ def erase(erasure: Erasure) -> dict[str, Any]:
         OutputError: A file cannot be removed; the list stays.
     """
     _remove(erasure.shadows)
+    _remove(erasure.features)
     _remove(erasure.files)
     receipt = {
         "schema_version": SCHEMA_VERSION,
@@ -150,6 +160,7 @@ def erase(erasure: Erasure) -> dict[str, Any]:
         "n_files_changed_and_left": erasure.changed,
         "n_files_outside_and_left": erasure.foreign,
         "n_shadow_models_erased": len(erasure.shadows),
+        "n_files_of_features_erased": len(erasure.features),
         "noise_key_erased": True,
         "row_pseudonyms_erased": erasure.audited,
         "erased_before_audit": not erasure.audited,
@@ -173,14 +184,15 @@ def _remove(paths: Sequence[Path]) -> None:
             ) from error
 
 
-def note_shadows(private: Path, folder: Path) -> bytes:
-    """Return `SHADOWS` with one more folder.
+def note_folder(private: Path, name: str, folder: Path) -> bytes:
+    """Return the note `name` with one more folder in it.
 
     Args:
-        private: The private folder beside the audited model; may be missing.
-        folder: Where the audit keeps shadow models.
+        private: The private folder the note is in; may be missing.
+        name: `SHADOWS` or `FEATURES_NOTE`.
+        folder: What is to be found there.
     """
-    known = {os.path.relpath(path, private) for path in _noted_folders(private)}
+    known = {os.path.relpath(path, private) for path in _noted_folders(private, name)}
     known.add(os.path.relpath(folder.absolute(), private))
     return as_json({"folders": sorted(known)})
 
@@ -188,20 +200,23 @@ def note_shadows(private: Path, folder: Path) -> bytes:
 def _shadow_folders(audited: Path | None) -> list[Path]:
     if audited is None:
         return []
-    return _noted_folders(audited.absolute().parent / f".{audited.absolute().name}.private")
+    return _noted_folders(
+        audited.absolute().parent / f".{audited.absolute().name}.private", SHADOWS
+    )
 
 
-def _noted_folders(private: Path) -> list[Path]:
+def _noted_folders(private: Path, name: str) -> list[Path]:
     try:
-        found = json.loads((private / SHADOWS).read_text(encoding="utf-8"))["folders"]
+        found = json.loads((private / name).read_text(encoding="utf-8"))["folders"]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError) as error:
+        what = "shadow models" if name == SHADOWS else "features"
         raise InvalidArgumentError(
-            f"{private.name}/{SHADOWS} must name the folders of shadow models, got a damaged file. "
+            f"{private.name}/{name} must name the folders of {what}, got a damaged file. "
             "Remove it, and name them by `--shadows`."
         ) from error
-    return [Path(os.path.normpath(private / str(name))) for name in found]
+    return [Path(os.path.normpath(private / str(one))) for one in found]
 
 
 def _shadow_models(folders: Sequence[Path]) -> tuple[Path, ...]:
@@ -214,6 +229,11 @@ def _shadow_models(folders: Sequence[Path]) -> tuple[Path, ...]:
         if _SHADOW.fullmatch(path.name) and path.is_file() and not path.is_symlink()
     }
     return tuple(sorted(found))
+
+
+def _features(folders: Sequence[Path]) -> tuple[Path, ...]:
+    found = {folder.resolve() / FEATURES for folder in folders}
+    return tuple(sorted(path for path in found if path.is_file() and not path.is_symlink()))
 
 
 def _check_audit(folder: Path, digest: str) -> None:

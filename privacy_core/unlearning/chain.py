@@ -25,7 +25,7 @@ NEXT: Mapping[str, tuple[State, ...]] = MappingProxyType(
         # A later batch takes up again what another method shall unlearn; by force, a release
         # needs no audit.
         "unlearned": ("audited", "released", "batched", "failed"),
-        "audited": ("released", "batched", "failed"),
+        "audited": ("audited", "released", "batched", "failed"),
         "released": (),
         "refused": (),
     }

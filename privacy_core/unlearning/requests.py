@@ -116,7 +116,17 @@ def record_batch(
 
 
 def move_batch(ledger: Ledger, batch: str, state: State, **content: str) -> tuple[OpenRequest, ...]:
-    """Move on the requests of a batch that may be, and return where all of them stand."""
-    mine = [one for one in ledger.requests() if one.batch == batch]
-    ledger.move([one.request for one in mine if state in NEXT[one.state]], state, **content)
+    """Move on the requests of a batch that may be, and return where all of them stand.
+
+    What the ledger says already, such as an audit that found the same again, is not said twice.
+    """
+    last = {entry.request: entry for entry in ledger.entries()}
+    moving = [
+        one.request
+        for one in ledger.requests()
+        if one.batch == batch
+        and state in NEXT[one.state]
+        and (one.state != state or dict(last[one.request].content) != content)
+    ]
+    ledger.move(moving, state, **content)
     return tuple(one for one in ledger.requests() if one.batch == batch)

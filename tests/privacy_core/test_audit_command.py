@@ -1,5 +1,6 @@
 """`audit`, `verify` and `publish` as they are typed: evidence in the folder, refusals in a line."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from huggingface_hub import HfApi
 
 from privacy_core.__main__ import main
 from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.commands import audit as audit_command
 from privacy_core.commands import release as command
 from privacy_core.unlearning import backbone
 from privacy_core.unlearning.certificate import verify
@@ -90,6 +92,17 @@ def test_an_audit_writes_evidence_and_certifies_it(run):
     assert verify(Path("m2")).is_valid
 
 
+def test_by_default_heads_are_compared_in_larger_numbers(run, monkeypatch):
+    monkeypatch.setattr(audit_command, "_HEADS", 5)
+    monkeypatch.setattr(audit_command, "_MODELS", 4)
+    assert run(*AUDIT)[0] == 0
+    assert read("m2/audit.json")["settings"]["n_models"] == 5
+    config = read("m/config.json")
+    Path("m/config.json").write_text(json.dumps(config | {"model_type": "resnet"}))
+    options = argparse.Namespace(models=None, against="m")
+    assert audit_command._n_models(options) == 4
+
+
 def test_no_name_of_a_person_is_in_the_evidence(run):
     assert run(*AUDIT, "--test", "t.parquet", "--models", 3)[0] == 0
     for path in Path("m2").rglob("*"):
@@ -115,6 +128,18 @@ def test_an_attribute_column_adds_its_leak(run):
     code, _, err = run(*AUDIT, "--models", 3, "--attribute-column", "smiling")
     assert code == 0, err
     assert "attribute_leak" in read("m2/audit.json")["models"]["unlearned"]
+
+
+def test_of_data_with_several_splits_the_one_called_test_is_the_test(run):
+    Path("both").mkdir()
+    shutil.copy("t.parquet", "both/test-00000-of-00001.parquet")
+    shutil.copy("d.parquet", "both/train-00000-of-00001.parquet")
+    for arguments in (
+        (*AUDIT, "--test", "both"),
+        ("audit", "m2", "--original", "both", "--split", "train", *AUDIT[4:]),
+    ):
+        assert run(*arguments, "--models", 0)[0] == 0
+        assert read("m2/audit.json")["rows"]["test"] == 8
 
 
 def test_without_rows_of_other_people_it_says_what_is_left_out(run):
@@ -174,7 +199,8 @@ def test_an_audit_and_a_release_are_entered_in_the_ledger(run, hub):
     assert {one.state for one in ledger.requests()} == {"unlearned"}
     run(*AUDIT, "--models", 0)
     assert {one.state for one in ledger.requests()} == {"audited"}
-    assert ledger.entries()[-1].content == {"gate": "failed"}
+    digest = read("m2/certificate.json")["sha256"]
+    assert ledger.entries()[-1].content == {"gate": "failed", "certificate": digest}
     before = ledger.entries()
     assert run("publish", "m2", "--repo-id", "anna/ledger")[0] == 2
     assert ledger.entries() == before

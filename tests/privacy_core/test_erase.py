@@ -11,7 +11,14 @@ from privacy_core.anonymize import Anonymizer
 from privacy_core.backends import load_backend
 from privacy_core.dataset import read_dataset
 from privacy_core.errors import InvalidArgumentError, OutputError
-from privacy_core.revise.erase import SHADOWS, erase, note_shadows, plan_erasure
+from privacy_core.revise.erase import (
+    FEATURES,
+    FEATURES_NOTE,
+    SHADOWS,
+    erase,
+    note_folder,
+    plan_erasure,
+)
 from privacy_core.revise.revision import load_revision
 from privacy_core.revise.rows import RowRules
 from privacy_core.revise.run import ReviseConfig, revise
@@ -256,7 +263,7 @@ def test_shadow_models_are_found_where_an_audit_noted_them_and_nothing_else_goes
         (folder / f"original-{'0' * 32}.safetensors").write_bytes(b"weights")
         (folder / f"control-{'a' * 32}.run.pt").write_bytes(b"half a run")
         (folder / "model.safetensors").write_bytes(b"another's")
-        (private / SHADOWS).write_bytes(note_shadows(private, folder))
+        (private / SHADOWS).write_bytes(note_folder(private, SHADOWS, folder))
     erasure = plan_erasure(str(data), out, audited=model)
     assert len(erasure.shadows) == 4
     assert erase(erasure)["n_shadow_models_erased"] == 4
@@ -269,4 +276,29 @@ def test_a_damaged_note_of_shadow_models_erases_nothing(done, tmp_path):
     (tmp_path / ".model.private").mkdir()
     (tmp_path / ".model.private" / SHADOWS).write_text("[")
     with pytest.raises(InvalidArgumentError, match="must name the folders of shadow models"):
+        plan_erasure(str(data), out, audited=model)
+
+
+def test_features_of_pictures_are_erased_where_a_command_noted_them_and_nothing_else_goes(
+    done, tmp_path
+):
+    data, out, model = done
+    private, kept = tmp_path / ".out.private", [tmp_path / name for name in ("a", "b")]
+    for folder in kept:
+        folder.mkdir()
+        (folder / FEATURES).write_bytes(b"features")
+        (folder / "other.npz").write_bytes(b"mine")
+        (private / FEATURES_NOTE).write_bytes(note_folder(private, FEATURES_NOTE, folder))
+    (kept[1] / FEATURES).unlink()
+    (kept[1] / FEATURES).symlink_to(kept[1] / "other.npz")
+    erasure = plan_erasure(str(data), out, audited=model)
+    assert erase(erasure)["n_files_of_features_erased"] == 1
+    assert names(kept[0]) == ["other.npz"]
+    assert names(kept[1]) == [FEATURES, "other.npz"]
+
+
+def test_a_damaged_note_of_features_erases_nothing(done, tmp_path):
+    data, out, model = done
+    (tmp_path / ".out.private" / FEATURES_NOTE).write_text("[")
+    with pytest.raises(InvalidArgumentError, match="must name the folders of features"):
         plan_erasure(str(data), out, audited=model)

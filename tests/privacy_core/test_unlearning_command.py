@@ -15,6 +15,7 @@ import torch
 from privacy_core.__main__ import main
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.commands import targets as command
+from privacy_core.unlearning import backbone as module_of_backbone
 from privacy_core.unlearning import certificate
 from privacy_core.unlearning.certificate import row_tokens, verify
 from privacy_core.unlearning.ledger import Ledger
@@ -206,6 +207,19 @@ def test_originals_that_were_not_revised_are_refused(run):
     code, _, err = run(*UNLEARN, "--method", "ssd", "--original", "other.parquet")
     assert code == 2
     assert "`--original` must be the data that was revised" in err
+
+
+def test_originals_of_several_splits_are_read_from_the_one_that_is_named(run):
+    for name, source in (("train", "d.parquet"), ("test", "r/data/*.parquet")):
+        Path("both").mkdir(exist_ok=True)
+        (found,) = Path().glob(source)
+        shutil.copy(found, f"both/{name}-00000-of-00001.parquet")
+    arguments = ("--method", "ssd", "--original", "both")
+    code, _, err = run(*UNLEARN, *arguments)
+    assert code == 2
+    assert "`split` must be one of test, train" in err
+    assert run(*UNLEARN, *arguments, "--split", "test")[0] == 2  # not what was revised
+    assert run(*UNLEARN, *arguments, "--split", "train")[0] == 0
 
 
 def test_a_model_from_elsewhere_needs_a_label_column(run):
@@ -473,10 +487,46 @@ def test_a_certified_head_keeps_its_secret_beside_it_and_hands_it_on(run):
 def test_a_plain_head_has_no_secret_and_no_epsilon(run):
     head = ("--label-column", "label", "--kind", "head", "--weight-decay", "0.01")
     assert run("train", "d.parquet", *head, "--out", "h")[0] == 0
-    assert not Path(".h.private").exists()
+    assert [path.name for path in Path(".h.private").iterdir()] == ["features.npz"]
     _, out, _ = run("unlearn", "h", "--revised", "r", "--out", "h2", "--json")
     assert json.loads(out)["update"]["guarantee"]["epsilon"] is None
     assert np.isfinite(json.loads(out)["update"]["measured"]["gradient_norm"])
+
+
+def test_a_picture_is_read_once_for_all_commands_and_erased_with_the_originals(run, monkeypatch):
+    backbone, kept = FlatBackbone(), Path(".h.private/features.npz")
+    monkeypatch.setattr(module_of_backbone, "DlibBackbone", lambda _detector: backbone)
+    head = ("--label-column", "label", "--kind", "head", "--weight-decay", "0.01")
+    assert run("train", "d.parquet", *head, "--out", "h")[0] == 0
+    assert backbone.n_read == N
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    assert run("unlearn", "h", "--revised", "r", "--out", "h2")[0] == 0
+    assert backbone.n_read == N + N_REVISED
+    note = Path(".r.private/features.json")
+    assert read(note) == {"folders": ["../.h.private"]}
+    note.unlink()
+    again = ("--method", "retrain", "--original", "d.parquet")
+    assert run("unlearn", "h", "--revised", "r", "--out", "h3", *again)[0] == 0
+    audit = ("--original", "d.parquet", "--revised", "r", "--against", "h", "--models", "3")
+    note.unlink()
+    assert run("audit", "h2", *audit)[0] == 0
+    assert read(note) == {"folders": ["../.h.private"]}
+    assert run("unlearn", "h2", "--revised", "r", "--out", "h4")[0] == 0
+    assert backbone.n_read == N + N_REVISED
+    weights = Path("h/model.safetensors").read_bytes()
+    kept.unlink()
+    assert run("train", "d.parquet", *head, "--out", "x")[0] == 0
+    assert Path("x/model.safetensors").read_bytes() == weights
+    assert run("unlearn", "h", "--revised", "r", "--out", "h5")[0] == 0
+    assert kept.exists()
+    erase = ("erase-originals", "d.parquet", "--revision", "r", "--erase-first", "--json")
+    code, _, err = run(*erase)
+    assert (code, kept.exists()) == (2, True)
+    assert "1 files of features" in err
+    code, out, _ = run(*erase, "--yes")
+    assert (code, kept.exists()) == (0, False)
+    assert json.loads(out)["n_files_of_features_erased"] == 1
 
 
 def test_a_base_is_fine_tuned(run):

@@ -107,13 +107,18 @@ def test_another_attempt_takes_up_what_is_not_released_and_later_requests_with_i
     assert len(ledger.requests()) == 3
 
 
-def test_a_repeated_audit_changes_nothing_and_the_release_is_final(tmp_path):
+def test_a_repeated_audit_is_entered_where_it_found_something_else_and_the_release_is_final(
+    tmp_path,
+):
     name = record(tmp_path / "l", asked_of(revision(), [0, 1], SUBJECTS))
     ledger = Ledger(tmp_path / "l")
     assert {one.state for one in move_batch(ledger, name, "audited", gate="passed")} == {"audited"}
     before = ledger.entries()
     move_batch(ledger, name, "audited", gate="passed")
     assert ledger.entries() == before
+    move_batch(ledger, name, "audited", gate="failed")
+    assert [entry.content for entry in ledger.entries()[-2:]] == [{"gate": "failed"}] * 2
+    assert len(ledger.entries()) == len(before) + 2
     assert {one.state for one in move_batch(ledger, name, "released")} == {"released"}
     move_batch(ledger, name, "failed")
     assert {one.state for one in ledger.requests()} == {"released"}
