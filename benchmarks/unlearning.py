@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,10 +34,14 @@ NETWORK_METHODS = (
     "salun", "random-labels", "ssd", "teacher", "clipped-noise",
 )  # fmt: skip
 BUDGETS: dict[str, tuple[int, ...]] = {
-    DEFAULT: (2, 4, 16), "reinit-finetune": (4, 16), "l1-sparse": (2, 10), "neggrad-plus": (2, 10),
+    DEFAULT: (2, 4, 14), "reinit-finetune": (2, 14), "l1-sparse": (2, 14), "neggrad-plus": (2, 10),
     "scrub": (3, 10), "salun": (2, 10), "random-labels": (2, 10), "teacher": (4,),
 }  # fmt: skip
 """Method → further numbers of epochs, for the curve of attack against cost."""
+
+
+RATES = ((2.0, 5), (1.0, 5), (2.0, 7), (0.5, 7))
+"""Peak rates of the default, as multiples of the recipe's, and epochs that were tried."""
 
 
 def queue(kind: Kind) -> list[Cell]:
@@ -46,21 +51,32 @@ def queue(kind: Kind) -> list[Cell]:
         requests = (FIRST, SECOND, THIRD, FEW, MANY)
         return [Cell(kind, request, name, K_HEAD) for request in requests for name in methods]
     short = (UNTOUCHED, DEFAULT, RETRAIN)
-    every = (*short, *NETWORK_METHODS[1:])
-    # Few models of everything, then as many as the results call for: made models count.
-    first = [Cell(kind, FIRST, name, n) for n in (K_FEW, K_NETWORK) for name in every]
+
+    def cells(request: RequestSet, n: int, methods: Sequence[str]) -> list[Cell]:
+        return [Cell(kind, request, name, n) for name in methods]
+
+    tried = [with_rate(Cell(kind, FIRST, DEFAULT, K_FEW), *rate) for rate in RATES]
     curve = [
         at_epochs(Cell(kind, FIRST, name, K_FEW), epochs)
         for name, budgets in BUDGETS.items()
         for epochs in budgets
     ]
-    others = [Cell(kind, request, name, K_FEW) for request in (FEW, MANY) for name in short]
-    further = [
-        Cell(kind, request, name, n)
-        for request, n in ((SECOND, K_FEW), (THIRD, K_FEW), (SECOND, K_NETWORK), (THIRD, K_NETWORK))
-        for name in every
-    ]
-    return [*first, *curve, *others, *further]
+    others = NETWORK_METHODS[1:]
+    # The default was chosen on the first request set, so the second is next.
+    return [
+        *cells(FIRST, K_FEW, short), *tried, *cells(SECOND, K_FEW, short),
+        *cells(FIRST, K_FEW, others), *cells(THIRD, K_FEW, short),
+        *cells(FEW, K_FEW, short), *cells(MANY, K_FEW, short),
+        *curve, *cells(FIRST, K_NETWORK, (*short, *others)),
+        *cells(SECOND, K_FEW, others), *cells(THIRD, K_FEW, others),
+        *cells(SECOND, K_NETWORK, (*short, *others)), *cells(THIRD, K_NETWORK, (*short, *others)),
+    ]  # fmt: skip
+
+
+def with_rate(cell: Cell, factor: float, epochs: int) -> Cell:
+    """Return a cell with another peak rate and number of epochs."""
+    settings: Any = replace(load_method(cell.method).Settings(), factor=factor, epochs=epochs)
+    return replace(cell, settings=settings, variant=f"{epochs} epochs, factor {factor:g}")
 
 
 def at_epochs(cell: Cell, epochs: int) -> Cell:

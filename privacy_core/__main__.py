@@ -6,13 +6,15 @@ Knows the families of commands in `privacy_core.commands`, and no single command
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from privacy_core.commands import (
     anonymization_audit,
     audit,
+    crew,
     model,
     photo,
     release,
@@ -22,7 +24,7 @@ from privacy_core.commands import (
 )
 from privacy_core.commands.output import say
 from privacy_core.commands.shell import PROGRAM, Commands, Parser, Run, Tools
-from privacy_core.errors import PrivacyDialError
+from privacy_core.errors import InvalidArgumentError, PrivacyDialError
 
 if TYPE_CHECKING:
     from privacy_core.backends import Backend
@@ -38,6 +40,7 @@ def main(
     load_backend: Callable[[str], Backend] | None = None,
     detector: FaceDetector | None = None,
     recogniser: Recogniser | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> int:
     """Run one command and return its exit code: 0 done, 2 bad input or refused.
 
@@ -46,11 +49,19 @@ def main(
         load_backend: Name → backend, in place of `privacy_core.backends.load_backend`.
         detector: In place of the default detector.
         recogniser: In place of dlib's.
+        environment: Says which of several processes this is; the only one when None.
     """
     try:
         options = _parser().parse_args(arguments)
         run: Run = options.run
-        run(options, Tools(load_backend, detector, recogniser))
+        n_processes = crew.size_of(environment or {})
+        if n_processes > 1 and not options.shares_work:
+            raise InvalidArgumentError(
+                f"`{options.command}` must be run by one process, got {n_processes}. Start it with "
+                f"`{PROGRAM}` alone."
+            )
+        with crew.joined(environment or {}) as members:
+            run(options, Tools(load_backend, detector, recogniser, members))
     except PrivacyDialError as error:
         say(" ".join(str(error).split()))
         return 2
@@ -66,4 +77,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(environment=os.environ))

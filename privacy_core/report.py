@@ -187,14 +187,17 @@ def _one(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
 
 
 def verified_share(variant: Variant, curve: StrengthCurve | None) -> float | None:
-    """Return the share of calibration faces still verified at a variant's noise, in [0, 1].
+    """Return the share of calibration faces still verified at a variant's strength, in [0, 1].
 
-    Linear in ln σ between measured noise levels; None where nothing was measured: without a curve
-    or noise, and under an attribute policy.
+    Of the strength, not of the variant's own noise: a face that was given more noise because it
+    was too like its original is no calibration face. None where nothing was measured: without a
+    curve or noise, and under an attribute policy.
     """
     if curve is None or not variant.protected or variant.policy != AttributePolicy():
         return None
-    return verified_share_at(variant.sigma, curve)
+    # 1 has no level of its own: see `verified_share_at`.
+    sigmas = [*curve.rung_sigmas().tolist(), None]
+    return verified_share_at(sigmas[curve.rung(variant.strength) - 1], curve)
 
 
 def verified_share_at(sigma: float | None, curve: StrengthCurve) -> float | None:

@@ -20,6 +20,8 @@ _ROOM = 1.25
 _LARGEST_PART = 0.6
 """Share of the weights in a pipeline's largest component, which alone is on the device at once."""
 _LEAST_GB = 3.0
+_TOO_LITTLE = ("out of memory", "not enough memory", "can't allocate memory")
+"""How mps and cpu put it, whose errors have no kind of their own."""
 
 
 @dataclass(frozen=True)
@@ -101,3 +103,10 @@ def _too_small(machine: Machine, least_gb: float, name: str) -> ModelError:
         f"got {machine.memory_gb:.1f} GB. Close other programs, or take a smaller backend: "
         "`python -m privacy_core backends` lists what each needs."
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether a device had too little memory; each kind of device says so differently."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _TOO_LITTLE)

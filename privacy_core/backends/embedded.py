@@ -68,6 +68,12 @@ class EmbeddedBackend:
         return cls(load_model(folder))
 
     @cached_property
+    def clip_radius(self) -> float:
+        """The norm C to which codes are clipped where no attribute policy is given."""
+        code = self.model.code
+        return float(code.clip_radius(code.policy_factors(AttributePolicy())[None])[0])
+
+    @cached_property
     def _sigmas(self) -> tuple[float, ...]:
         return tuple(float(sigma) for sigma in self.curve.rung_sigmas())
 

@@ -19,7 +19,7 @@ from PIL import Image
 from privacy_core.backends.base import FaceRequest, GeneratedFace, refuse_policies
 from privacy_core.backends.curves import highest_sigma, provisional
 from privacy_core.backends.painter import Painter
-from privacy_core.backends.repair import Step, repair_ladder, target_distance
+from privacy_core.backends.repair import MOST_TRIES, Step, repair_ladder, target_distance
 from privacy_core.faces.align import SIZE, TEMPLATE, template_mask
 from privacy_core.faces.output import DigitalSourceType
 from privacy_core.privacy import measured_only
@@ -30,6 +30,11 @@ Report = Callable[[str, int, int], None]
 Decorate = Callable[[Callable[..., Any]], Callable[..., Any]]
 NOT_PROVEN = "the noise of an inpainting model lies on latents that nothing bounds"
 NOT_CALIBRATED = "what its strengths mean was not measured at this commit"
+MEASURED = (
+    "the face was measured, and where it was too like its original up to "
+    f"{MOST_TRIES} other noise levels were tried"
+)
+STILL_LIKE = "it stayed nearer to its original than it should be"
 _PURE = 100
 
 
@@ -51,7 +56,8 @@ class _Job:
 class _Made:
     frame: RGB | None = field(repr=False)
     sigma: float | None
-    tries: int = 0
+    was_measured: bool = False
+    is_short: bool = False
 
 
 class InpaintingBackend:
@@ -62,8 +68,8 @@ class InpaintingBackend:
         revision: Commit of its repository.
         curve: What its strengths mean; None where that was not measured.
         curves: Folder where its curve is stored; the usual one when None.
-        recogniser: Measures every face and has those repaired that are too like their original;
-            None measures nothing. Needs a curve.
+        recogniser: Measures faces and has those repaired that are nearer to their original than
+            the curve says, or than a weaker rung of their ladder; None measures nothing.
         report: Progress; told to nobody when None.
         decorate: Wraps the one heavy call per ladder, for machines that lend their GPU by call;
             nothing when None.
@@ -86,7 +92,7 @@ class InpaintingBackend:
         self.name, self.revision, self.curve = self.model.name, revision, curve
         self.zoom = max(1, self.model.side // SIZE)
         self.curves = curves
-        self._recogniser = recogniser if curve else None
+        self._recogniser = recogniser
         self._report, self._decorate = report or _silent, decorate
         self.uncalibrated = provisional(self.model)
         self._meaning = curve or self.uncalibrated
@@ -114,7 +120,7 @@ class InpaintingBackend:
                 one.frame,
                 rung / 100,
                 one.sigma,
-                self._statement(one.tries),
+                self._statement(one),
                 rung > 0,
                 None if one.frame is not None else "The model gave no usable picture.",
             )
@@ -170,6 +176,8 @@ class InpaintingBackend:
             if job.sigma and made[i].frame is not None:
                 ladders.setdefault((job.seed, job.face.tobytes()), []).append(i)
         for members in ladders.values():
+            if self.curve is None and len(members) == 1:
+                continue  # Neither a target nor an order to miss.
             members.sort(key=lambda i: jobs[i].sigma or 0.0)
             ladder = self._repaired(recogniser, jobs[members[0]], [made[i] for i in members])
             for i, one in zip(members, ladder, strict=True):
@@ -194,14 +202,20 @@ class InpaintingBackend:
             highest=highest_sigma(self.model),
             again=again,
         )
-        return [_Made(one.made.frame, one.sigma, one.tries) for one in ladder]
+        return [
+            _Made(one.made.frame, one.sigma, was_measured=True, is_short=one.is_short)
+            for one in ladder
+        ]
 
-    def _statement(self, tries: int) -> PrivacyStatement:
+    def _statement(self, made: _Made) -> PrivacyStatement:
         reasons = [NOT_PROVEN]
         if self.curve is None:
             reasons.append(NOT_CALIBRATED)
-        if tries:
-            reasons.append(f"the face was measured and {tries} other noise levels were tried")
+        if made.was_measured:
+            # Said of every measured face: that it was left as it is tells of it, too.
+            reasons.append(MEASURED)
+        if made.is_short:
+            reasons.append(STILL_LIKE)
         return measured_only("; ".join(reasons))
 
 

@@ -66,7 +66,7 @@ def load_inpainting(
     from huggingface_hub import HfApi  # noqa: PLC0415
 
     from privacy_core.backends.device import Machine, place  # noqa: PLC0415
-    from privacy_core.backends.download import fetch, fetch_file  # noqa: PLC0415
+    from privacy_core.backends.download import fetch  # noqa: PLC0415
     from privacy_core.backends.inpainting import InpaintingBackend  # noqa: PLC0415
     from privacy_core.backends.painter import load_painter  # noqa: PLC0415
 
@@ -76,12 +76,7 @@ def load_inpainting(
     client = tools.client or HfApi()
     commit, _, adapter_commit = revision.partition("+")
     folder = fetch(model.repo_id, commit, client=client, cache=tools.cache)
-    adapter = None
-    if model.adapter is not None:
-        source = model.adapter
-        adapter = fetch_file(
-            source.repo_id, source.file, adapter_commit, client=client, cache=tools.cache
-        )
+    adapter = _adapter(model, adapter_commit, client, tools.cache)
     return InpaintingBackend(
         load_painter(model, folder, placement, adapter=adapter),
         revision,
@@ -91,3 +86,11 @@ def load_inpainting(
         report=tools.report,
         decorate=tools.decorate,
     )
+
+
+def _adapter(model: HubModel, commit: str, client: HfApi, cache: Path | None) -> Path | None:
+    from privacy_core.backends.download import fetch_file  # noqa: PLC0415
+
+    if model.adapter is None:
+        return None
+    return fetch_file(model.adapter.repo_id, model.adapter.file, commit, client=client, cache=cache)

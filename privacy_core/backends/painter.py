@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors import SafetensorError
 
 from privacy_core.backends.adapter import add_adapter
-from privacy_core.backends.device import Placement
+from privacy_core.backends.device import Placement, is_out_of_memory
 from privacy_core.backends.download import INDEX, LEFT_OUT
 from privacy_core.backends.registry import PROMPT, HubModel
 from privacy_core.backends.steps import starting_at
@@ -74,9 +74,11 @@ class Painter:
         try:
             with self._one_at_a_time:
                 return self._paint(filled, faces, sigma, seeds)
-        except torch.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if n == 1:
-                raise _out_of_memory(self.model.name) from error
+                raise _out_of_memory(self.model.name, "a single face") from error
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         half = n // 2
@@ -143,11 +145,11 @@ def load_painter(
         if adapter is not None:
             add_adapter(pipeline, adapter)
         _move(pipeline, placement)
-    except torch.OutOfMemoryError as error:
-        raise _out_of_memory(model.name) from error
     except ModelError:
         raise
-    except (*_DAMAGE, SafetensorError) as error:
+    except (*_DAMAGE, SafetensorError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise _out_of_memory(model.name, "its weights") from error
         raise ModelError(
             f"`backend` {model.name} cannot be loaded ({type(error).__name__}): its files do not "
             f"fit {model.pipeline} of diffusers {diffusers.__version__}. Choose another commit."
@@ -193,9 +195,9 @@ def _painted(side: int) -> NDArray[np.bool_]:
     return painted
 
 
-def _out_of_memory(name: str) -> ModelError:
+def _out_of_memory(name: str, held: str) -> ModelError:
     return ModelError(
-        f"`backend` {name} ran out of the device's memory on a single face. Close other programs "
-        "on the device, or take a smaller backend: `python -m privacy_core backends` lists what "
-        "each needs."
+        f"`backend` {name} ran out of the device's memory on {held}. Close other programs on the "
+        "device, or take a smaller backend: `python -m privacy_core backends` lists what each "
+        "needs."
     )

@@ -141,13 +141,14 @@ _TABLE = (
     ),
     HubModel(
         "sd-turbo", "stabilityai/sd-turbo", "StableDiffusionInpaintPipeline", "noise level",
-        "stabilityai-community", 3.0, 4, 512, accept_licence=True, batch=8,
+        "stabilityai community licence", 3.0, 4, 512, accept_licence=True, batch=8,
         scheduler="EulerDiscreteScheduler", scheduler_settings=_EULER,
-        call={"guidance_scale": 0.0}, note="not trained to inpaint; may be gone from the Hub",
+        call={"guidance_scale": 0.0},
+        note="read its page for commercial use; not trained to inpaint; may be gone from the Hub",
     ),
     HubModel(
         "sdxl-turbo", "stabilityai/sdxl-turbo", "StableDiffusionXLInpaintPipeline", "noise level",
-        "stabilityai-non-commercial-research-community", 8.0, 4, 512, accept_licence=True,
+        "stabilityai non-commercial research community licence", 8.0, 4, 512, accept_licence=True,
         scheduler="EulerDiscreteScheduler", scheduler_settings=_EULER,
         call={"guidance_scale": 0.0}, note="non-commercial; not trained to inpaint",
     ),

@@ -30,13 +30,13 @@ class Step:
         sigma: Noise level, > 0.
         made: What was made at it.
         distance: Of the picture to the original; larger is less alike, -1 where there is none.
-        tries: How many other noise levels were tried.
+        is_short: Whether it is still nearer to the original than it should be.
     """
 
     sigma: float
     made: Any
     distance: float
-    tries: int = 0
+    is_short: bool = False
 
 
 def target_distance(curve: StrengthCurve, sigma: float) -> float | None:
@@ -57,7 +57,7 @@ def repair_ladder(
 ) -> list[Step]:
     """Return the ladder with every rung at its target and no rung nearer than a weaker one.
 
-    Where the tries do not suffice the rung takes what came out least alike.
+    Where the tries do not suffice the rung takes what came out least alike and says so.
 
     Args:
         steps: One face's rungs in order of noise.
@@ -73,7 +73,7 @@ def repair_ladder(
         if step.distance < wanted and step.sigma < highest:
             chosen = _raised(step, wanted, highest, again)
         floor = max(floor, chosen.distance)
-        repaired.append(chosen)
+        repaired.append(replace(chosen, is_short=True) if chosen.distance < wanted else chosen)
     return repaired
 
 
@@ -87,5 +87,6 @@ def _raised(step: Step, wanted: float, highest: float, again: Callable[[float], 
             high, best = middle, tried
         else:
             low = middle
-            best = max(best, tried, key=lambda one: one.distance)
-    return replace(best, tries=MOST_TRIES)
+            # Among equals the one with more noise, which comes last.
+            best = max(tried, best, key=lambda one: one.distance)
+    return best

@@ -122,7 +122,8 @@ def _ladder(options: argparse.Namespace, tools: Tools) -> None:
     write_folder(out, files)
     if options.json:
         print(as_json({"out": str(out), **report}), end="")
-    say(f"Wrote {len(named)} variants to {out}. Compare them in {out / 'contact.png'}.")
+    unproven = _unproven(variants[0])
+    say(f"Wrote {len(named)} variants to {out}.{unproven} Compare them in {out / 'contact.png'}.")
 
 
 def _backends(options: argparse.Namespace, _: Tools) -> None:
@@ -190,7 +191,13 @@ def _summary(variant: Variant) -> str:
     if not variant.protected:
         return f"{faces} NOT hidden ({variant.privacy.reason})."
     covered = f", {len(variant.covered)} of them covered" if variant.covered else ""
-    return f"{faces} anonymized at strength {variant.strength:.2f}{covered}."
+    return f"{faces} anonymized at strength {variant.strength:.2f}{covered}.{_unproven(variant)}"
+
+
+def _unproven(variant: Variant) -> str:
+    if variant.privacy.epsilon is not None or len(variant.covered) == variant.n_faces:
+        return ""
+    return f" Nothing is guaranteed: {variant.privacy.reason}."
 
 
 def _next_step(variant: Variant, report_path: Path | None) -> str:

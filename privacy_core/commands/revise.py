@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from privacy_core.commands.output import Progress, as_json, say
+from privacy_core.commands.output import as_json, say
 from privacy_core.commands.shell import (
     PROGRAM,
     Commands,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add `revise` and `erase-originals`."""
-    made = commands.add("revise", _revise, "anonymize a data set, each subject by preference")
+    text = "anonymize a data set, each subject by preference"
+    made = commands.add("revise", _revise, text, shares_work=True)
     add_data(made)
     add_making(made)
     add = made.add_argument
@@ -68,7 +69,7 @@ def add_commands(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="shadow models of an audit (default: those that --audited names)",
+        help="shadow models of an audit, or features of a head, beside those that were noted",
     )
     gone.add_argument("--yes", action="store_true", help="do it; without, nothing is erased")
     gone.add_argument("--json", action="store_true", help="print the receipt")
@@ -77,33 +78,25 @@ def add_commands(commands: Commands) -> None:
 def _revise(options: argparse.Namespace, tools: Tools) -> None:
     seed = None if options.seed is None else whole_number(options.seed, "--seed")
     out = Path(options.out)
-    from privacy_core.revise.preferences import read_preferences
-    from privacy_core.revise.rows import RowRules
-
-    rules = RowRules(
-        read_preferences(Path(options.preferences)),
-        options.mode,
-        options.others,
-        options.label_column,
-        policy_of(options),
-    )
+    rules = _rules(options)
     from privacy_core.anonymize import Anonymizer
     from privacy_core.revise.revision import Workplace
     from privacy_core.revise.run import ReviseConfig, revise
     from privacy_core.revise.survey import survey_rows
 
-    if not options.resume:
+    if not options.resume and tools.crew.is_first:
         Workplace(out).check_free()
     rows = rows_of(options)
     anonymizer = Anonymizer(backend_of(options, tools), tools.detector())
-    config = ReviseConfig(options.subject_column, _drop(options, rows, rules), seed)
-    progress = Progress()
+    drop = _drop(options, rows, rules, tools)
+    config = ReviseConfig(options.subject_column, drop, seed, crew=tools.crew)
+    progress = tools.progress()
     others = {name: rows_of(options, split=name) for name in rows.other_splits}
     survey = survey_rows(
         rows, subject_column=config.subject_column, other_splits=others, report=progress
     )
     for sentence in _warnings(survey, rules, anonymizer.backend.revision):
-        say(sentence)
+        tools.say(sentence)
     revision = revise(
         rows,
         survey,
@@ -114,12 +107,27 @@ def _revise(options: argparse.Namespace, tools: Tools) -> None:
         resume=options.resume,
         report=progress,
     )
-    if options.json:
+    if options.json and tools.crew.is_first:
         print(as_json(revision), end="")
-    say(f"Wrote {out}: {_summary(revision['counts'])} {_next_step(out)}")
+    tools.say(f"Wrote {out}: {_summary(revision['counts'])} {_next_step(out)}")
 
 
-def _drop(options: argparse.Namespace, rows: RowSource, rules: RowRules) -> tuple[str, ...] | None:
+def _rules(options: argparse.Namespace) -> RowRules:
+    from privacy_core.revise.preferences import read_preferences
+    from privacy_core.revise.rows import RowRules
+
+    return RowRules(
+        read_preferences(Path(options.preferences)),
+        options.mode,
+        options.others,
+        options.label_column,
+        policy_of(options),
+    )
+
+
+def _drop(
+    options: argparse.Namespace, rows: RowSource, rules: RowRules, tools: Tools
+) -> tuple[str, ...] | None:
     """Return the columns to drop, None where nobody was asked, and refuse what cannot be."""
     from privacy_core.revise.columns import identifying_columns, plan_columns
 
@@ -133,9 +141,11 @@ def _drop(options: argparse.Namespace, rows: RowSource, rules: RowRules) -> tupl
         drop = (*(drop or ()), *identifying_columns(rows.features, **columns))
     plan = plan_columns(rows.features, **columns, drop=drop)
     if plan.dropped:
-        say(f"Dropping {', '.join(plan.dropped)}.")
+        tools.say(f"Dropping {', '.join(plan.dropped)}.")
     if plan.kept_though_identifying:
-        say(f"Keeping {', '.join(plan.kept_though_identifying)}, which may identify somebody.")
+        tools.say(
+            f"Keeping {', '.join(plan.kept_though_identifying)}, which may identify somebody."
+        )
     return drop
 
 
@@ -198,8 +208,8 @@ def _erase_originals(options: argparse.Namespace, _: Tools) -> None:
     stays = erasure.changed + erasure.foreign
     behind = " and who is behind which row" if erasure.audited else ""
     what = (
-        f"{len(erasure.files)} original files, {len(erasure.shadows)} shadow models, the noise key"
-        f"{behind}"
+        f"{len(erasure.files)} original files, {len(erasure.shadows)} shadow models, "
+        f"{len(erasure.features)} files of features, the noise key{behind}"
     )
     left = f" {stays} listed files are changed or elsewhere and stay." if stays else ""
     if not options.yes:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from privacy_core.commands.output import Progress, say
 from privacy_core.errors import InvalidArgumentError
+from privacy_core.revise.crew import Crew
 
 if TYPE_CHECKING:
     from privacy_core.backends import Backend
@@ -32,6 +34,16 @@ class Tools:
     given_load_backend: Callable[[str], Backend] | None
     given_detector: FaceDetector | None
     given_recogniser: Recogniser | None
+    crew: Crew = field(default_factory=Crew)
+
+    def say(self, sentence: str) -> None:
+        """Tell the person at the terminal, once for all processes of a run."""
+        if self.crew.is_first:
+            say(sentence)
+
+    def progress(self) -> Callable[[str, int, int], None]:
+        """Return what shows progress, one bar for all processes of a run."""
+        return Progress() if self.crew.is_first else lambda _stage, _done, _total: None
 
     def load_backend(self, name: str, *, accept_licence: bool = False) -> Backend:
         """Return a backend by name; a model of the Hub measures and repairs what it makes."""
@@ -43,9 +55,7 @@ class Tools:
         chosen(name, accept_licence=accept_licence)
         if self.given_load_backend is not None:
             return self.given_load_backend(name)
-        from privacy_core.commands.output import Progress
-
-        tools = HubTools(recogniser=self.recogniser(), report=Progress())
+        tools = HubTools(recogniser=self.recogniser(), report=self.progress())
         return load_backend(name, accept_licence=accept_licence, tools=tools)
 
     def detector(self) -> FaceDetector:
@@ -83,18 +93,21 @@ class Commands:
     def __init__(self, parser: Parser) -> None:
         self._made = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
-    def add(self, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+    def add(
+        self, name: str, run: Run, text: str, *, shares_work: bool = False
+    ) -> argparse.ArgumentParser:
         """Add one command and return its parser, for its arguments.
 
         Args:
             name: As it is typed.
             run: Called with the options.
             text: What it does, in the imperative, without a full stop.
+            shares_work: Several processes may run it together.
         """
         made = self._made.add_parser(
             name, help=text, description=f"{text.capitalize()}.", allow_abbrev=False
         )
-        made.set_defaults(run=run)
+        made.set_defaults(run=run, command=name, shares_work=shares_work)
         return made
 
 

@@ -1,7 +1,8 @@
 """Data set + preferences → revised data set: each subject's photos at that subject's strength.
 
 Joins rows, noise and places; writes shard by shard, so that memory does not grow with the data and
-an interrupted run goes on where it stopped, to the same bytes. Knows no weights and no detector.
+an interrupted run goes on where it stopped, to the same bytes. Several processes make a shard each
+in turn, to the same bytes again. Knows no weights and no detector.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from pyarrow import parquet
 
 from privacy_core.anonymize import Anonymizer
 from privacy_core.dataset import RowSource
-from privacy_core.errors import InvalidArgumentError
+from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.noise import NoiseKey
 from privacy_core.revise.columns import ColumnPlan, plan_columns
+from privacy_core.revise.crew import Crew
 from privacy_core.revise.report import revision_report, subject_accounts
 from privacy_core.revise.revision import Workplace, load_revision
 from privacy_core.revise.rows import WITHHELD, RevisedRow, RowReviser, RowRules
@@ -39,12 +41,14 @@ class ReviseConfig:
         drop_columns: Further columns to drop; None if nobody confirmed any.
         seed: Makes the noise repeatable and thereby void; None for secret noise.
         rows_per_shard: Rows of the original data behind each file.
+        crew: The processes that revise the same data at once; what comes out is the same.
     """
 
     subject_column: str = "subject"
     drop_columns: tuple[str, ...] | None = None
     seed: int | None = None
     rows_per_shard: int = ROWS_PER_SHARD
+    crew: Crew = field(default_factory=Crew)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def revise(
         rules: What happens to whose rows.
         out: Folder to make; see `privacy_core.revise.revision` for what stands beside it.
         anonymizer: Finds and makes faces.
-        config: Columns, shards, noise.
+        config: Columns, shards, noise, processes.
         resume: Go on with an interrupted run of the same data and rules.
         report: Called with stage, done, total.
 
@@ -100,8 +104,12 @@ def revise(
     place = Workplace(out)
     backend = anonymizer.backend
     model = {"id": backend.name, "revision": backend.revision}
-    settings = _settings(survey, source, rules, config) | {"model": model, "drop": plan.dropped}
-    master = place.begin(_listed(settings), resume=resume)
+    # Strengths of a model of the Hub may be measured anew between two runs.
+    curve = None if backend.curve is None else [*backend.curve.strengths, *backend.curve.sigmas]
+    settings = _settings(survey, source, rules, config)
+    settings |= {"model": model, "curve": curve, "drop": plan.dropped}
+    crew = config.crew
+    master = _begun(place, _listed(settings), crew, resume=resume)
     if resume and place.is_whole():
         return load_revision(out)
     if config.seed is not None:
@@ -113,14 +121,30 @@ def revise(
         key_of=lambda number: _row_key(master, number, config.seed),
     )
     run = _Run(source, survey, rules, config, plan, place, master, reviser)
-    records = _write_shards(run, report)
+    written = _write_shards(run, report)
+    crew.wait()
+    if not crew.is_first:
+        crew.wait()
+        return load_revision(out, check_shards=False)
+    records = [found or _of_another(place, name) for name, found in written.items()]
     accounts = subject_accounts(records, _names_by_key(run), rules)
     revision = revision_report(
         records, survey, rules, source=source, plan=plan, model=model, accounts=accounts
     )
     _keep_private(run, accounts)
     place.finish(revision)
+    crew.wait()
     return revision
+
+
+def _begun(place: Workplace, settings: Mapping[str, Any], crew: Crew, *, resume: bool) -> bytes:
+    """Return the noise key: the first process begins, and the others find what it has begun."""
+    if crew.is_first:
+        master = place.begin(settings, resume=resume)
+        crew.wait()
+        return master
+    crew.wait()
+    return place.begin(settings, resume=True)
 
 
 def _check_rules(survey: Survey, rules: RowRules) -> None:
@@ -168,26 +192,38 @@ def _row_key(master: bytes, number: int, seed: int | None) -> NoiseKey:
     return NoiseKey.from_seed(seed).child(f"row {number}")
 
 
-def _write_shards(run: _Run, report: Report | None) -> list[dict[str, Any]]:
+def _write_shards(run: _Run, report: Report | None) -> dict[str, dict[str, Any] | None]:
+    """Write this process's shards and return every shard's record, None of another's."""
     size = run.config.rows_per_shard
     n_shards = -(-len(run.source) // size)
     rows = iter(run.source)
-    records = []
+    records: dict[str, dict[str, Any] | None] = {}
     for index in range(n_shards):
-        first, last = index * size, min((index + 1) * size, len(run.source))
         name = f"{run.source.split or 'train'}-{index:05d}-of-{n_shards:05d}.parquet"
-        record = run.place.record(name)
-        if record is None:
+        first, last = index * size, min((index + 1) * size, len(run.source))
+        is_mine = run.config.crew.does(index)
+        records[name] = run.place.record(name) if is_mine else None
+        if is_mine and records[name] is None:
             mine = islice(rows, last - first)
-            record = run.place.write_shard(name, _ShardWriter(run, mine, name, first, report))
+            writer = _ShardWriter(run, mine, name, first, report)
+            records[name] = run.place.write_shard(name, writer)
         else:
-            # Already there and unchanged: its rows are passed over.
+            # Another's, or already there and unchanged: its rows are passed over.
             for _ in islice(rows, last - first):
                 pass
             if report is not None:
                 report("Anonymizing", last, len(run.source))
-        records.append(record)
     return records
+
+
+def _of_another(place: Workplace, name: str) -> dict[str, Any]:
+    record = place.record(name)
+    if record is None:
+        raise OutputError(
+            f"`--out` must be one folder that all processes see, got none of the shard {name} that "
+            "another was to write. Use a shared disk, then go on with `--resume`."
+        )
+    return record
 
 
 @dataclass(frozen=True)

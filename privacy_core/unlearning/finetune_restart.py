@@ -1,4 +1,4 @@
-"""Fine-tune on the revised data at a high, restarted learning rate; the default for networks.
+"""Fine-tune on the revised data from a restarted learning rate; the default for networks.
 
 Reads no original rows.
 """
@@ -12,7 +12,7 @@ from privacy_core.unlearning.schedule import LoopSettings
 from privacy_core.unlearning.targets import Recipe
 from privacy_core.unlearning.training import Pass, cross_entropy, run_loop
 
-_SHARE, _FEWEST, _MOST = 0.25, 5, 10
+_SHARE, _FEWEST = 0.35, 5
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Settings:
 
     Attributes:
         factor: Peak learning rate as a multiple of the recipe's.
-        epochs: Epochs on the revised data; a quarter of the recipe's, 5 to 10, when None.
+        epochs: Epochs on the revised data; 35 % of the recipe's, at least 5, when None.
     """
 
-    factor: float = 2.0
+    factor: float = 1.0
     epochs: int | None = None
 
     def __post_init__(self) -> None:
@@ -61,5 +61,5 @@ def restart(problem: Problem, *, factor: float, epochs: int | None) -> LoopSetti
 
 
 def default_epochs(recipe: Recipe) -> int:
-    """Return a quarter of the recipe's epochs, at least 5 and at most 10."""
-    return min(_MOST, max(_FEWEST, round(_SHARE * recipe.epochs)))
+    """Return 35 % of the recipe's epochs, at least 5."""
+    return max(_FEWEST, round(_SHARE * recipe.epochs))

@@ -6,10 +6,12 @@ Every registered pipeline runs with tiny real components, served by a Hub on thi
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import replace
 from itertools import pairwise
 from types import MappingProxyType
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -20,7 +22,13 @@ from privacy_core.anonymize import Anonymizer
 from privacy_core.backends import HUB_MODELS, FaceRequest, HubTools, load_backend
 from privacy_core.backends import curves as stored_curves
 from privacy_core.backends.device import Machine, Placement
-from privacy_core.backends.inpainting import NOT_CALIBRATED, NOT_PROVEN, InpaintingBackend
+from privacy_core.backends.inpainting import (
+    MEASURED,
+    NOT_CALIBRATED,
+    NOT_PROVEN,
+    STILL_LIKE,
+    InpaintingBackend,
+)
 from privacy_core.backends.painter import Painter, load_painter
 from privacy_core.backends.registry import PROMPT
 from privacy_core.backends.repair import MOST_TRIES
@@ -438,10 +446,11 @@ class Cramped(Painter):
     """A painter on a device that holds so many faces."""
 
     room, calls = 2, 0
+    error = torch.OutOfMemoryError("CUDA out of memory.")
 
     def _paint(self, filled, *rest):
         if len(filled) > self.room:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
+            raise self.error
         self.calls += 1
         return super()._paint(filled, *rest)
 
@@ -459,8 +468,40 @@ def test_out_of_memory_paints_fewer_faces_at_once_and_says_what_to_do_where_one_
         assert np.abs(frame.astype(int) - one.frame).max() <= 2
     assert painter.calls == 3
     painter.room = 0
-    with pytest.raises(ModelError, match=r"memory on a single face.*smaller backend"):
+    mps = RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)")
+    cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+    for error in (painter.error, mps, cpu, MemoryError()):
+        painter.error = error
+        with pytest.raises(ModelError, match=r"memory on a single face.*smaller backend"):
+            InpaintingBackend(painter, "r").generate(requests)
+    painter.error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError, match="mat1"):
         InpaintingBackend(painter, "r").generate(requests)
+
+
+def test_weights_that_do_not_fit_into_memory_are_not_called_damaged(tmp_path, monkeypatch):
+    folder = save("sd15", tmp_path / "whole")
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(diffusers.StableDiffusionInpaintPipeline, "to", full)
+    with pytest.raises(ModelError, match=r"memory on its weights.*smaller backend"):
+        load_painter(TINY["sd15"], folder, Placement("cpu", torch.float32, "none"))
+
+
+@pytest.mark.parametrize("offload", ["model", "sequential"])
+def test_what_does_not_fit_the_device_waits_in_main_memory(tmp_path, monkeypatch, offload):
+    called = []
+    for name in ("to", "enable_model_cpu_offload", "enable_sequential_cpu_offload"):
+        monkeypatch.setattr(
+            diffusers.StableDiffusionInpaintPipeline,
+            name,
+            lambda *_, name=name, **__: called.append(name),
+        )
+    folder = save("sd15", tmp_path / "whole")
+    load_painter(TINY["sd15"], folder, Placement("cuda", torch.bfloat16, offload))
+    assert called == [f"enable_{offload}_cpu_offload"]
 
 
 def test_damaged_weights_are_refused(tmp_path):
@@ -527,8 +568,12 @@ def test_the_pinned_commit_is_loaded_whatever_came_later(shelf, tmp_path):
         shelf.load("sd-turbo", revision=sha, cache=tmp_path / "cache")
         for sha in (shelf.shas["sd-turbo"], changed)
     )
-    assert old.revision == shelf.shas["sd-turbo"]
-    assert (frame_of(old) != frame_of(new)).any()
+    assert (old.revision, new.revision) == (shelf.shas["sd-turbo"], changed)
+    # By the weights: the pictures differ even by the noise, which is another for each commit.
+    for backend, folder in ((old, shelf.folder / "made" / "sd-turbo"), (new, later)):
+        loaded = backend.painter._pipeline.unet.state_dict()
+        for name, expected in load_file(folder / weights).items():
+            assert torch.equal(loaded[name], expected)
     assert (frame_of(old) == frame_of(shelf.load("sd-turbo"))).all()
 
 
@@ -538,10 +583,14 @@ def test_the_pinned_commit_is_loaded_whatever_came_later(shelf, tmp_path):
 def test_a_ladder_is_one_heavy_call_and_its_progress_reaches_the_end(loaded):
     calls, told = [], []
 
+    def sent(value):
+        """It runs in another process."""
+        return pickle.loads(pickle.dumps(value))  # noqa: S301
+
     def lend_gpu(function):
         def lent(*arguments):
             calls.append(arguments)
-            return function(*arguments)
+            return sent(function(*sent(arguments)))
 
         return lent
 
@@ -586,21 +635,69 @@ def test_a_face_too_like_its_original_gets_more_noise_and_says_so(loaded):
     assert results[0].sigma == 0.0
     assert results[1].sigma > plain
     assert results[2].sigma is None
-    assert f"{MOST_TRIES} other noise levels" in results[1].privacy.reason
-    assert NOT_CALIBRATED not in results[1].privacy.reason
+    assert results[1].privacy.reason == f"{NOT_PROVEN}; {MEASURED}"
     for end in (results[0], results[2]):
         assert end.privacy.reason == NOT_PROVEN
     assert recogniser.seen == 2 + MOST_TRIES
 
 
-def test_faces_at_their_target_are_left_as_they_are_and_without_a_curve_none_is_measured(loaded):
+def test_a_face_at_its_target_is_left_as_it_is_and_the_report_says_that_it_was_measured(loaded):
     recogniser, painter = FrameDistance(), loaded("sd15").painter
-    plain = InpaintingBackend(painter, "r", recogniser=recogniser)
-    frame = frame_of(plain, strength=0.3)
-    assert recogniser.seen == 0
     satisfied = InpaintingBackend(painter, "r", curve=calibrated([0.0, 0.0]), recogniser=recogniser)
-    assert (frame_of(satisfied, strength=0.3) == frame).all()
+    plain = InpaintingBackend(painter, "r", curve=satisfied.curve)
+    (result,) = satisfied.generate([request(strength=0.3)])
+    assert (result.frame == frame_of(plain, strength=0.3)).all()
     assert recogniser.seen == 2
+    assert result.privacy.reason == f"{NOT_PROVEN}; {MEASURED}"
+
+
+def test_without_a_curve_a_ladder_is_put_in_order_and_a_single_rung_is_not_measured(loaded):
+    class Backwards(Fading):
+        """The middle of the ladder keeps most of the face."""
+
+        def _paint(self, filled, faces, sigma, seeds):
+            return super()._paint(filled, faces, 0.1 if 0.9 < (sigma or 0) < 1.5 else sigma, seeds)
+
+    recogniser = FrameDistance()
+    painter = Backwards(TINY["sd15"], loaded("sd15").painter._pipeline)
+    backend = InpaintingBackend(painter, "r", recogniser=recogniser)
+    sigmas = backend.uncalibrated.rung_sigmas()
+    rung = int(np.searchsorted(sigmas, 1.0)) + 1
+    (alone,) = backend.generate([request(strength=rung / 100)])
+    assert recogniser.seen == 0
+    assert alone.sigma == sigmas[rung - 1]
+    # Given out of order, and given back so.
+    ladder = backend.generate([request(strength=s / 100) for s in (rung, 20, 90, 100)])
+    middle, weak, strong, noise = ladder
+    assert middle.sigma > alone.sigma
+    assert (weak.sigma, strong.sigma) == (sigmas[19], sigmas[89])
+    original = np.where(template_mask()[..., None], picture(1), picture(9))
+    distances = [recogniser.distance(original.astype(float), r.frame) for r in (weak, middle)]
+    assert distances == sorted(distances)
+    assert middle.privacy.reason == f"{NOT_PROVEN}; {NOT_CALIBRATED}; {MEASURED}"
+    assert noise.privacy.reason == f"{NOT_PROVEN}; {NOT_CALIBRATED}"
+
+
+def test_a_photo_says_of_all_its_faces_what_holds_for_the_least_noised_one(loaded):
+    class OneTooLike(FrameDistance):
+        def distance(self, one, other):
+            return 0.0 if one.mean() > 120 else 1.0
+
+    photo = smooth_photo(180, 330)
+    photo.pixels[:, 160:] //= 3
+    faces = [face_at(20, 15), face_at(180, 15)]
+    painter = Fading(TINY["sd15"], loaded("sd15").painter._pipeline)
+    curve = calibrated([0.4, 0.4])
+    for order in (faces, faces[::-1]):
+        backend = InpaintingBackend(painter, "r", curve=curve, recogniser=OneTooLike())
+        opened = Anonymizer(backend, FixedDetector(*order)).open(photo, key=KEY)
+        results = backend.generate([replace(r, strength=0.3) for r in opened.requests.values()])
+        variant = opened.variant(0.3)
+        assert len({result.sigma for result in results}) == 2
+        short = [result.privacy.reason.endswith(STILL_LIKE) for result in results]
+        assert short == [result.sigma != variant.sigma for result in results]
+        assert variant.sigma == min(result.sigma for result in results)
+        assert variant.sigma == curve.rung_sigmas()[29]
 
 
 def test_a_stored_curve_is_used_for_its_commit_only(shelf):

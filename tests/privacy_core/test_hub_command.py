@@ -90,6 +90,7 @@ def test_a_photo_is_anonymized_and_its_report_promises_nothing(run):
     report = json.loads(out)
     assert report["epsilon"] is None
     assert NOT_CALIBRATED in report["reason"]
+    assert f"Nothing is guaranteed: {report['reason']}." in err
     assert (report["model_id"], report["model_revision"]) == ("sd15", SHA)
     before, after = (np.asarray(Image.open(name)) for name in ("photo.png", "out.png"))
     assert (before != after).any()
@@ -101,6 +102,7 @@ def test_a_ladder_is_written(run, tmp_path):
     ladder = json.loads((tmp_path / "rungs" / "ladder.json").read_text())
     assert len({path.read_bytes() for path in (tmp_path / "rungs").glob("strength-*")}) == 5
     assert ladder["ladder"]["basis"] == "measured only"
+    assert f"Nothing is guaranteed: {ladder['variants'][0]['reason']}." in err
 
 
 @pytest.mark.parametrize(

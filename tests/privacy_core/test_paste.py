@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from privacy_core.errors import FaceFailedError, InvalidArgumentError
@@ -33,14 +33,14 @@ def noise(shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def support(faces, shape):
+def support(faces, shape, *, reach=1.0):
     """M by its definition, pixel by pixel: the independent oracle of these tests."""
     y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
     points = np.stack([x.ravel(), y.ravel()], 1).astype(float)
     inside = np.zeros(shape, bool)
     for face in faces:
         radius = mask_radius(fit_alignment(face.landmarks).to_template(points))
-        inside |= radius.reshape(shape) <= 1
+        inside |= radius.reshape(shape) <= reach
     return inside
 
 
@@ -120,10 +120,12 @@ def test_no_pixel_of_m_enters_two_codes(faces):
     angle=st.floats(-3.1, 3.1),
     seed=st.integers(0, 2**32 - 1),
 )
+@example(x=0.0, y=32.5, scale=0.25, angle=0.0, seed=0)
 @settings(max_examples=60)
 def test_m_is_never_read_and_its_outside_never_written_for_any_face(x, y, scale, angle, seed):
     shape, faces = (100, 120), [face_at(x, y, scale, angle)]
-    inside = support(faces, shape)
+    # A pixel that lies on the ellipse itself belongs to either side, as its radius is rounded.
+    inside, on = (support(faces, shape, reach=1 + slack) for slack in (-1e-9, 1e-9))
     one = noise((*shape, 3), seed)
     other = np.where(inside[..., None], 255 - one, one)
     generated = {0: noise((128, 128, 3), seed)}
@@ -133,7 +135,7 @@ def test_m_is_never_read_and_its_outside_never_written_for_any_face(x, y, scale,
         return
     pasted = a.paste(generated)
     assert np.array_equal(pasted, b.paste(generated))
-    assert np.array_equal(pasted[~inside], one[~inside])
+    assert np.array_equal(pasted[~on], one[~on])
 
 
 def test_face_pixels_are_zero_outside_the_mask_and_the_warped_face_inside(astronaut):
