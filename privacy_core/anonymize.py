@@ -6,6 +6,7 @@ was anonymized, or covered where the caller asked for that. Knows no file format
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -110,12 +111,12 @@ class OpenPhoto:
             for i, result in results.items()
             if result.frame is not None and i not in failures
         }
-        first = next(iter(results.values()), None)
+        said = _least_noised(list(results.values()))
         return Variant(
             image=self._prepared.paste(frames, covered=tuple(failures)),
-            strength=first.strength if first else strength,
-            sigma=first.sigma if first else None,
-            privacy=first.privacy if first else _covered_only(),
+            strength=said.strength if said else strength,
+            sigma=said.sigma if said else None,
+            privacy=said.privacy if said else _covered_only(),
             policy=self.policy,
             model_id=self.backend.name,
             model_revision=self.backend.revision,
@@ -217,6 +218,15 @@ class Anonymizer:
             raise FaceFailedError(index + 1, len(faces), reason)
         policy = policy or AttributePolicy()
         return OpenPhoto(photo, faces, policy, key, solid_on_failure, self.backend, prepared)
+
+
+def _least_noised(faces: Sequence[GeneratedFace]) -> GeneratedFace | None:
+    """Return the face for which the least holds, of those at the strength of the first."""
+    return min(
+        (face for face in faces if face.strength == faces[0].strength),
+        key=lambda face: math.inf if face.sigma is None else face.sigma,
+        default=None,
+    )
 
 
 def _covered_only() -> PrivacyStatement:

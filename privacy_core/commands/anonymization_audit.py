@@ -13,9 +13,11 @@ from privacy_core.commands.shell import Commands, Tools, add_data, items_of, row
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
-    from privacy_core.audit.anonymization.observe import Instruments
+    from privacy_core.audit.anonymization.instruments import Instruments
+    from privacy_core.audit.anonymization.protocol import AuditRequest
     from privacy_core.audit.anonymization.settings import AuditConfig, Setting
     from privacy_core.backends.embedded import EmbeddedBackend
+    from privacy_core.dataset import RowSource
 
 
 def add_commands(commands: Commands) -> None:
@@ -25,6 +27,7 @@ def add_commands(commands: Commands) -> None:
     )
     add_data(made)
     add = made.add_argument
+    add("--subject-column", default="identity", metavar="NAME", help="default: %(default)s")
     add("--out", required=True, metavar="DIR", help="result; a rerun goes on where it stopped")
     add("--model", metavar="DIR", help="model folder (default: the shipped one)")
     add("--faces", default=1000, metavar="N", help="photos tested at most; default: %(default)s")
@@ -45,16 +48,14 @@ def add_commands(commands: Commands) -> None:
 def _audit(options: argparse.Namespace, tools: Tools) -> None:
     config = _config(options)
     rows = rows_of(options)
-    if "identity" not in rows.column_names:
+    if options.subject_column not in rows.column_names:
         raise InvalidArgumentError(
-            "`DATA` must say in a column `identity` who is shown, got the columns "
-            f"{', '.join(rows.column_names)}. Add it, with one value per person."
+            f"`--subject-column` must name the column that says who is shown, got "
+            f"{options.subject_column!r}; `DATA` has {', '.join(rows.column_names)}. Name one of "
+            "them, or add one."
         )
-    from privacy_core.audit.anonymization.learning import LearningConfig
-    from privacy_core.audit.anonymization.people import choose
     from privacy_core.audit.anonymization.protocol import (
         NAME,
-        AuditRequest,
         audit_anonymization,
         forget,
         observe_only,
@@ -65,16 +66,7 @@ def _audit(options: argparse.Namespace, tools: Tools) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable("--out", folder, error) from error
-    embedded = _embedded(options, tools)
-    photos = choose(rows, config, image_column=options.image_column)
-    request = AuditRequest(
-        photos,
-        config,
-        embedded,
-        _instruments(embedded, tools),
-        {"rows": len(rows)},
-        LearningConfig(seed=config.seed),
-    )
+    request = _request(options, tools, rows, config)
     if options.help_out:
         observe_only(request, folder, report=Progress())
         say(f"Nothing is left to do in {folder} but the result, which the other process writes.")
@@ -85,6 +77,37 @@ def _audit(options: argparse.Namespace, tools: Tools) -> None:
     if options.json:
         print(as_json(result), end="")
     say(f"Wrote {folder / f'{NAME}.json'}, .md and .png. Next: read {folder / f'{NAME}.md'}")
+
+
+def _request(
+    options: argparse.Namespace, tools: Tools, rows: RowSource, config: AuditConfig
+) -> AuditRequest:
+    from privacy_core.audit.anonymization.learning import LearningConfig
+    from privacy_core.audit.anonymization.people import choose
+    from privacy_core.audit.anonymization.protocol import AuditRequest
+
+    embedded = _embedded(options, tools)
+    photos = choose(
+        rows,
+        config,
+        image_column=options.image_column,
+        subject_column=options.subject_column,
+        class_names=_class_names(rows),
+    )
+    return AuditRequest(
+        photos,
+        config,
+        embedded,
+        _instruments(embedded, tools),
+        {"rows": len(rows)},
+        LearningConfig(seed=config.seed),
+    )
+
+
+def _class_names(rows: RowSource) -> dict[str, list[str]]:
+    """Return the names of classes of every column that holds numbers of them."""
+    found = {name: getattr(feature, "names", None) for name, feature in rows.features.items()}
+    return {name: list(names) for name, names in found.items() if names}
 
 
 def _config(options: argparse.Namespace) -> AuditConfig:
@@ -145,8 +168,8 @@ def _embedded(options: argparse.Namespace, tools: Tools) -> EmbeddedBackend:
 
 
 def _instruments(embedded: EmbeddedBackend, tools: Tools) -> Instruments:
+    from privacy_core.audit.anonymization.instruments import Instruments, QuickFirst
     from privacy_core.audit.anonymization.landmarks import FacePoints
-    from privacy_core.audit.anonymization.observe import Instruments, QuickFirst
     from privacy_core.faces import HogDetector
 
     detector = tools.detector()

@@ -7,7 +7,10 @@ import pytest
 import torch
 
 from privacy_core.audit.anonymization.adversary import LinkingAdversary, discriminants
+from privacy_core.audit.anonymization.attacks import NO_ADVERSARY, NOT_ATTACKED, Attacker
 from privacy_core.audit.anonymization.distances import ranks
+from privacy_core.audit.anonymization.gather import Gathered
+from privacy_core.audit.anonymization.identity import ONE_PHOTO, Gallery
 from privacy_core.audit.anonymization.inference import measure_inference
 from privacy_core.audit.anonymization.learning import (
     LearningConfig,
@@ -18,10 +21,12 @@ from privacy_core.audit.anonymization.learning import (
     train,
 )
 from privacy_core.audit.anonymization.reversal import Restorer, recognised
+from privacy_core.audit.anonymization.settings import EMBEDDED, AuditConfig, Setting
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import template_mask
 from tests.privacy_core.tiny import tiny_code
 
+RNG = np.random.default_rng(8)
 QUICK = LearningConfig(width=32, steps=60, batch=64, check_every=15)
 
 
@@ -168,6 +173,18 @@ def test_what_is_not_in_the_features_is_read_by_chance():
     assert found["gender"].value == pytest.approx(0.5, abs=0.12)
 
 
+def test_a_withheld_face_counts_as_read():
+    one = labelled(400, seed=0, how=lambda rows: RNG.random(len(rows)) < 0.5)
+    two = labelled(200, seed=1, how=lambda rows: RNG.random(len(rows)) < 0.5)
+    half = np.arange(200) % 2 == 0
+    found = measure_inference(*one, *two, config=replace(QUICK, steps=15), withheld=half)
+    assert found["gender"].value == pytest.approx(0.75, abs=0.1)
+    none = measure_inference(
+        *one, *two, config=replace(QUICK, steps=15), withheld=np.ones(200, bool)
+    )
+    assert none["gender"].value == 1
+
+
 def test_an_attribute_of_one_class_is_absent_with_the_reason():
     found = read(lambda rows: rows[:, 0] > 0)
     assert "people trained on" in found["smiling"]
@@ -205,3 +222,70 @@ def test_a_restored_face_is_shown_in_its_own_surroundings():
     found = recognised(np.zeros((2, 24)), frames, code, PixelRecogniser())
     assert found[:, 3:] == pytest.approx(9)
     assert found[:, :3] == pytest.approx(127, abs=2)
+
+
+# --- On a setting ----------------------------------------------------------------------------
+
+ATTACKED = Setting(EMBEDDED, 0.8)
+
+
+def attacker(*, released=True, n_photos=2, n_others=10, n_reversed=4):
+    """Return attacks on people of nobody whose variants are all noise."""
+
+    def originals(n, photos, first):
+        people, slots = np.repeat(np.arange(n), photos) + first, np.tile(np.arange(photos), n)
+        rows = RNG.normal(size=(len(people), 6))
+        labels = np.full((len(people), 5), -1)
+        return {"person": people, "slot": slots, "labels": labels, "code": rows,
+                "outside": rows[:, :4] + 1, "embedding": rows}  # fmt: skip
+
+    tested = originals(30, n_photos, 0)
+    found = {"test": tested, "adversary": originals(n_others, 2, 100)}
+    variants = {
+        part: {
+            ATTACKED.name: {
+                "code": RNG.normal(size=one["code"].shape),
+                "embedding": RNG.normal(size=one["code"].shape),
+                "released": np.full(len(one["person"]), released),
+            }
+        }
+        for part, one in found.items()
+    }
+    gallery = Gallery.of("r", tested["embedding"], tested["person"], tested["slot"], rate=0.1)
+    config = AuditConfig(n_reversed=n_reversed)
+    quick = replace(QUICK, steps=4, check_every=2)
+    return Attacker(Gathered(found, variants, {}), gallery, config, quick, None, None, None)
+
+
+def test_withheld_faces_count_as_found_by_the_trained_adversary():
+    found = attacker(n_reversed=0).on_setting(ATTACKED)["adversary"]
+    assert all(one["rank_1"].value < 0.5 for one in found.values())
+    withheld = attacker(released=False).on_setting(ATTACKED)
+    for one in withheld["adversary"].values():
+        assert one["rank_1"].value == 1
+        assert one["times_chance"].value == 30
+    assert withheld["reversal"] == "no variant was released"
+
+
+def test_the_whole_crop_shows_more_than_the_mask():
+    one = attacker(n_others=40, n_reversed=0)
+    for part in ("test", "adversary"):
+        original = one.gathered.originals[part]
+        known = np.random.default_rng(3).normal(size=(200, 6))[original["person"] % 200]
+        original["embedding"] = one.gathered.variants[part][ATTACKED.name]["embedding"] = known
+    found = one.on_setting(ATTACKED)["adversary"]
+    assert found["inside"]["rank_1"].value < 0.3
+    assert found["whole_crop"]["rank_1"].value > 2 * found["inside"]["rank_1"].value
+
+
+def test_attacks_that_cannot_be_made_say_why():
+    assert attacker().on_setting(replace(ATTACKED, is_attacked=False)) == dict.fromkeys(
+        ("adversary", "inference", "reversal"), NOT_ATTACKED
+    )
+    few = attacker(n_others=7)
+    assert set(few.on_setting(ATTACKED).values()) == {NO_ADVERSARY}
+    assert set(few.on_originals().values()) == {NO_ADVERSARY}
+    assert few.second is None
+    alone = attacker(n_photos=1, n_reversed=0).on_setting(ATTACKED)
+    assert alone["adversary"] == {"inside": ONE_PHOTO, "whole_crop": ONE_PHOTO}
+    assert alone["reversal"] == NOT_ATTACKED

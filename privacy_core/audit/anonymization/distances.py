@@ -9,7 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy_core.audit.estimates import N_DRAWS, Estimate, Floats, interval
+from privacy_core.audit.estimates import (
+    LEVEL,
+    N_DRAWS,
+    Estimate,
+    Floats,
+    interval,
+    mean_over_people,
+)
 from privacy_core.errors import InvalidArgumentError
 
 Ints = NDArray[np.int64]
@@ -23,33 +30,54 @@ def distances(one: Floats, other: Floats) -> Floats:
     return np.asarray(np.sqrt(np.maximum(squared, 0)))
 
 
+def check_strangers(people: Ints, *, false_accept_rate: float) -> int:
+    """Return how many pairs of photos show two people.
+
+    Raises:
+        InvalidArgumentError: They are fewer than 10 / `false_accept_rate`, too few for a threshold.
+    """
+    _, counts = np.unique(people, return_counts=True)
+    n_pairs = int((len(people) ** 2 - (counts**2).sum()) // 2)
+    if n_pairs < 10 / false_accept_rate:
+        raise InvalidArgumentError(
+            f"`DATA` must give at least {10 / false_accept_rate:.0f} pairs of different people, "
+            f"got {n_pairs} in the part that is tested. Use more people, or a higher "
+            "false-accept rate."
+        )
+    return n_pairs
+
+
 def threshold_of(originals: Floats, people: Ints, *, false_accept_rate: float) -> tuple[float, int]:
     """Return the distance below which that share of strangers' originals match, and the pairs.
 
     Raises:
         InvalidArgumentError: Fewer than 10 / `false_accept_rate` pairs of strangers.
     """
+    n_pairs = check_strangers(people, false_accept_rate=false_accept_rate)
     pairs = distances(originals, originals)[np.triu(people[:, None] != people, 1)]
-    if len(pairs) < 10 / false_accept_rate:
-        raise InvalidArgumentError(
-            f"`DATA` must give at least {10 / false_accept_rate:.0f} pairs of different people, "
-            f"got {len(pairs)}. Use more people, or a higher false-accept rate."
-        )
-    return float(np.quantile(pairs, false_accept_rate)), len(pairs)
+    return float(np.quantile(pairs, false_accept_rate)), n_pairs
 
 
-def true_accept_rate(genuine: Floats, impostor: Floats, *, false_accept_rate: float) -> float:
-    """Return the share of genuine distances below the impostors' quantile.
+def share_over_people(
+    hits: NDArray[np.bool_ | np.floating], people: Ints, *, seed: int
+) -> Estimate:
+    """Return a share with an interval over people; where all rows agree, the exact binomial one.
 
-    Raises:
-        InvalidArgumentError: One side has no distances.
+    A bootstrap of nothing but misses would give [0, 0], which n people cannot show: none among n
+    is compatible with a share of up to 1 − 0.025^(1/n) (Clopper & Pearson 1934).
+
+    Args:
+        hits: (n,) each in [0, 1].
+        people: (n,) who is shown.
+        seed: Seed of the bootstrap.
     """
-    if len(genuine) == 0 or len(impostor) == 0:
-        raise InvalidArgumentError(
-            f"Both sides must have distances, got {len(genuine)} and {len(impostor)}. "
-            "Leave the metric out."
-        )
-    return float((genuine < np.quantile(impostor, false_accept_rate)).mean())
+    found = mean_over_people(hits, people, seed=seed)
+    reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(people)))
+    if not np.any(hits):
+        return Estimate(0.0, 0.0, reach)
+    if np.all(np.asarray(hits) == 1):
+        return Estimate(1.0, 1 - reach, 1.0)
+    return found
 
 
 def ranks(probes: Floats, gallery: Floats, own: Ints) -> Ints:

@@ -6,18 +6,19 @@ Knows parts, chunks and methods; no metric.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.audit.anonymization.baselines import KSameBackend, LatentLaplaceBackend
+from privacy_core.audit.anonymization.distances import check_strangers
+from privacy_core.audit.anonymization.instruments import Instruments
 from privacy_core.audit.anonymization.landmarks import Arrays
 from privacy_core.audit.anonymization.observe import (
-    Instruments,
     Opened,
     faces_as_rows,
     faces_from_rows,
@@ -91,8 +92,12 @@ class Gatherer:
         """Return what was observed; chunks that are there already are not made again.
 
         Raises:
-            InvalidArgumentError: In none of the photos tested is a face.
+            InvalidArgumentError: In none of the photos tested is a face, or too few people are
+                tested for the false-accept rate.
         """
+        rate = self.config.false_accept_rate
+        people = np.array([photo.person for photo in self.photos["test"]])
+        check_strangers(people, false_accept_rate=rate)
         self.measuring  # noqa: B018  (the predictors come first, under bars of their own)
         originals = {
             part: self._originals(part) for part in ("test", "adversary") if self.photos[part]
@@ -102,6 +107,8 @@ class Gatherer:
                 f"`DATA` must show faces that can be detected, got {len(self.photos['test'])} "
                 "photos without. Use upright, mostly frontal portraits."
             )
+        # Known before the long part: photos without a face have left.
+        check_strangers(originals["test"]["person"], false_accept_rate=rate)
         backends = self._backends(originals)
         variants = {
             part: self._variants(part, arrays, backends)
@@ -109,14 +116,9 @@ class Gatherer:
             if "place" in arrays
         }
         failures = {
-            part: dict(zip(*np.unique(arrays["failures"], return_counts=True), strict=True))
-            for part, arrays in originals.items()
+            part: dict(Counter(arrays["failures"].tolist())) for part, arrays in originals.items()
         }
-        counts = {
-            part: {str(reason): int(n) for reason, n in found.items()}
-            for part, found in failures.items()
-        }
-        return Gathered(originals, variants, counts)
+        return Gathered(originals, variants, failures)
 
     def _originals(self, part: str) -> Arrays:
         def make(start: int, photos: Sequence[ChosenPhoto]) -> Arrays:
@@ -206,10 +208,9 @@ class Gatherer:
         return replace(self.instruments, predictors=predictors)
 
     def _predictor(self, part: str) -> AttributePredictor | None:
-        path = self.records.folder / f"{part}.pt"
         predictor = AttributePredictor(_SHAPES[part])
-        if path.is_file():
-            return predictor.load_state(torch.load(path, weights_only=True))
+        if self.records.has_state(part):
+            return predictor.load_state(self.records.load_state(part))
         frames, labels = [], []
         photos = [photo for photo in self.photos[part] if max(photo.labels) >= 0]
         for start, chunk in _chunks(photos):
@@ -225,7 +226,7 @@ class Gatherer:
             return None
         if not frames:
             return None
-        torch.save(predictor.state(), path)
+        self.records.keep_state(part, predictor.state())
         return predictor
 
 

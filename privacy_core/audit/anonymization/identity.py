@@ -1,7 +1,8 @@
 """Who is recognised: self re-identification, cross-photo verification, ranks, linkability.
 
 Knows embeddings of originals and variants and who is shown; not how they were made. A variant that
-was withheld counts against the method everywhere: as if it were recognised.
+was withheld counts against the method in every share, as if it were recognised; distances and the
+area under the curve have none for it and are of those released.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from numpy.typing import NDArray
 
 from privacy_core.audit.anonymization.distances import (
     Ints,
-    distances,
     frechet_over_people,
     linkability,
     ranks,
+    share_over_people,
     threshold_of,
 )
-from privacy_core.audit.estimates import Estimate, Floats, interval, mean_over_people
+from privacy_core.audit.estimates import Estimate, Floats, interval
 from privacy_core.errors import InvalidArgumentError
 
 Metrics = dict[str, Any]
@@ -92,17 +93,20 @@ def measure_identity(
     apart = np.linalg.norm(variants - gallery.embeddings, axis=1)
     verified = (apart < gallery.threshold) | ~released
     found: Metrics = {
-        "self_reidentified": mean_over_people(verified, people, seed=seed),
+        "self_reidentified": share_over_people(verified, people, seed=seed),
         "self_distance": median_over_people(apart[released], people[released], seed=seed)
         if released.any()
         else NOTHING,
         "self_rank_1": _self_rank(gallery, variants, released, seed),
     }
     found |= _across_photos(gallery, variants, released, seed)
-    if released.sum() > 1:
-        found["frechet"] = frechet_over_people(
+    found["frechet"] = (
+        frechet_over_people(
             gallery.embeddings[released], variants[released], people[released], seed=seed
         )
+        if released.sum() > 1
+        else NOTHING
+    )
     return found
 
 
@@ -115,7 +119,7 @@ def _self_rank(
         index = np.flatnonzero(gallery.slots == slot)
         own = np.arange(len(index))
         hits[index] = ranks(variants[index], gallery.embeddings[index], own) == 1
-    return mean_over_people(np.where(released, hits, 1.0), gallery.people, seed=seed)
+    return share_over_people(np.where(released, hits, 1.0), gallery.people, seed=seed)
 
 
 def _across_photos(
@@ -138,9 +142,9 @@ def _across_photos(
     second = others[(gallery.slots[probes] == 0)]
     both = released[first] & released[second]
     found: Metrics = {
-        "cross_tar": mean_over_people((apart < gallery.threshold) | out, people, seed=seed),
-        "cross_rank_1": mean_over_people(rank == 1, people, seed=seed),
-        "cross_rank_5": mean_over_people(rank <= 5, people, seed=seed),  # noqa: PLR2004
+        "cross_tar": share_over_people((apart < gallery.threshold) | out, people, seed=seed),
+        "cross_rank_1": share_over_people(rank == 1, people, seed=seed),
+        "cross_rank_5": share_over_people(rank <= 5, people, seed=seed),  # noqa: PLR2004
         "anonymity_set": median_over_people(rank, people, seed=seed),
         "linkability_auc": linkability(variants[first[both]], variants[second[both]], seed=seed)
         if both.sum() > 1
@@ -182,20 +186,18 @@ def by_group(
         result[stratum] = {}
         for value in np.unique(values[values != ""]):
             own, pair = values == value, values[probes] == value
-            row: Metrics = {"n_faces": int(own.sum())}
-            few = f"fewer than {_FEWEST} faces"
-            row["self_reidentified"] = (
-                mean_over_people(verified[own], gallery.people[own], seed=seed)
-                if own.sum() >= _FEWEST
-                else few
-            )
-            row["cross_tar"] = (
-                mean_over_people(matched[pair], gallery.people[probes][pair], seed=seed)
-                if pair.sum() >= _FEWEST
-                else few
-            )
-            result[stratum][str(value)] = row
+            result[stratum][str(value)] = {
+                "n_faces": int(own.sum()),
+                "self_reidentified": _of_some(verified[own], gallery.people[own], seed),
+                "cross_tar": _of_some(matched[pair], gallery.people[probes][pair], seed),
+            }
     return result
+
+
+def _of_some(hits: NDArray[np.bool_], people: Ints, seed: int) -> Estimate | str:
+    if len(hits) < _FEWEST:
+        return f"fewer than {_FEWEST} faces"
+    return share_over_people(hits, people, seed=seed)
 
 
 def of_originals(gallery: Gallery, *, seed: int) -> Metrics:
@@ -226,8 +228,3 @@ def median_over_people(
         total = np.cumsum(rng.multinomial(n, np.full(n, 1 / n))[owner])
         draws.append(ordered[np.searchsorted(total, total[-1] / 2)])
     return interval(float(np.median(ordered)), draws)
-
-
-def spread_of(embeddings: Floats, people: Ints) -> float:
-    """Return the median distance of strangers, for scale."""
-    return float(np.median(distances(embeddings, embeddings)[np.triu(people[:, None] != people)]))

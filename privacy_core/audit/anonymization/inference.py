@@ -25,14 +25,14 @@ from privacy_core.audit.anonymization.learning import (
 from privacy_core.audit.estimates import N_DRAWS, Estimate, Floats, interval
 from privacy_core.schema import ATTRIBUTES
 
-_FEWEST = 10
+FEWEST_OF_CLASS = 10
 _ONE_CLASS = "fewer than {n} labelled faces of a class among the people {where}"
 
 
 def measure_inference(
     fitted: Tensor, fitted_labels: Ints, fitted_people: Ints,
     tested: Tensor, tested_labels: Ints, tested_people: Ints,
-    *, config: LearningConfig,
+    *, config: LearningConfig, withheld: NDArray[np.bool_] | None = None,
 ) -> Metrics:  # fmt: skip
     """Return the balanced accuracy of each attribute, or why it is absent.
 
@@ -44,18 +44,22 @@ def measure_inference(
         tested_labels: (m, 5).
         tested_people: (m,).
         config: Training.
+        withheld: (m,) faces that were not released: they count as read, not as private.
     """
     found: Metrics = {}
     for place, name in enumerate(ATTRIBUTES):
         truth, target = fitted_labels[:, place], tested_labels[:, place]
         for where, labels in (("trained on", truth), ("tested", target)):
-            if min((labels == value).sum() for value in (0, 1)) < _FEWEST:
-                found[name] = _ONE_CLASS.format(n=_FEWEST, where=where)
+            if min((labels == value).sum() for value in (0, 1)) < FEWEST_OF_CLASS:
+                found[name] = _ONE_CLASS.format(n=FEWEST_OF_CLASS, where=where)
                 break
         else:
             rows = truth >= 0
             scores = _scores(fitted[rows], truth[rows], fitted_people[rows], tested, config)
-            found[name] = accuracy_over_people(scores > 0, target, tested_people, seed=config.seed)
+            guess = scores > 0
+            if withheld is not None:
+                guess = np.where(withheld, target == 1, guess)
+            found[name] = accuracy_over_people(guess, target, tested_people, seed=config.seed)
     return found
 
 

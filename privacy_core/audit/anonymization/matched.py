@@ -7,11 +7,12 @@ is no y, and only the picture's own code can be compared.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from privacy_core.audit.anonymization.distances import Ints, ranks
+from privacy_core.audit.anonymization.distances import Ints, ranks, share_over_people
 from privacy_core.audit.anonymization.identity import Metrics
-from privacy_core.audit.estimates import Floats, mean_over_people
+from privacy_core.audit.estimates import Floats
 from privacy_core.privacy import matched_filter_tpr
 
 FALSE_POSITIVE_RATE = 1e-3
@@ -46,7 +47,7 @@ def measure_matched_filter(
         index = np.flatnonzero(slots == slot)
         hits[index] = ranks(y[index], clipped[index], np.arange(len(index))) == 1
     found: Metrics = {
-        "rank_1": mean_over_people(hits, people, seed=seed),
+        "rank_1": share_over_people(hits, people, seed=seed),
         "pair_tpr_allowed": matched_filter_tpr(2 * clip_radius, sigma, fpr=FALSE_POSITIVE_RATE),
     }
     if is_pure or sigma == 0:
@@ -70,27 +71,31 @@ def _pairs(
         tprs = [matched_filter_tpr(float(d), sigma, fpr=FALSE_POSITIVE_RATE) for d in length]
         expected[i] = np.mean(tprs)
     return {
-        "pair_tpr": mean_over_people(detected, people, seed=seed),
+        "pair_tpr": share_over_people(detected, people, seed=seed),
         "pair_tpr_expected": float(expected.mean()),
     }
 
 
 def picture_rank_1(
-    originals: Floats, variants: Floats, people: Ints, slots: Ints, *, seed: int
-) -> Metrics:
+    originals: Floats, variants: Floats, people: Ints, slots: Ints,
+    *, released: NDArray[np.bool_], seed: int,
+) -> Metrics:  # fmt: skip
     """Return how often the exact original's code is the nearest to the variant's own.
 
-    Each code is centred on the mean of its own side first, as anyone who holds many variants can.
+    Each code is centred on the mean of its own side first, as anyone who holds many variants can. A
+    face that was withheld counts as found.
     """
     one = originals - originals.mean(0)
-    other = variants - variants.mean(0)
+    other = variants - variants[released].mean(0) if released.any() else variants
     hits = np.zeros(len(one))
     for slot in np.unique(slots):
         index = np.flatnonzero(slots == slot)
         # Cosines: a variant that was shrunk or noised has another length.
         own, theirs = _unit(other[index]), _unit(one[index])
         hits[index] = ranks(own, theirs, np.arange(len(index))) == 1
-    return {"rank_1_from_picture": mean_over_people(hits, people, seed=seed)}
+    return {
+        "rank_1_from_picture": share_over_people(np.where(released, hits, 1.0), people, seed=seed)
+    }
 
 
 def _unit(rows: Floats) -> Floats:

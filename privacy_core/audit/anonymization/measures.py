@@ -1,6 +1,6 @@
 """Observations → the metrics of every setting: each measured, or absent with its reason.
 
-Knows arrays of all settings; trains the adversaries, opens no photo but for restored faces.
+Knows arrays of all settings; opens no photo but for restored faces.
 """
 
 from __future__ import annotations
@@ -9,44 +9,37 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from privacy_core.attributes import skin_tone
-from privacy_core.audit.anonymization.adversary import LinkingAdversary, recogniser_on_codes
-from privacy_core.audit.anonymization.distances import Ints, distances, ranks
+from privacy_core.audit.anonymization.attacks import Attacker
+from privacy_core.audit.anonymization.distances import Ints
 from privacy_core.audit.anonymization.fidelity import NO_JUDGE, agreement, measure_fidelity
-from privacy_core.audit.anonymization.gather import Gathered
+from privacy_core.audit.anonymization.gather import PREDICTORS, Gathered
 from privacy_core.audit.anonymization.identity import (
-    ONE_PHOTO,
     Gallery,
     Metrics,
     by_group,
-    gallery_size,
     measure_identity,
+    of_originals,
 )
-from privacy_core.audit.anonymization.inference import measure_inference
+from privacy_core.audit.anonymization.inference import FEWEST_OF_CLASS, accuracy_over_people
 from privacy_core.audit.anonymization.landmarks import Arrays
-from privacy_core.audit.anonymization.learning import LearningConfig, Scale
+from privacy_core.audit.anonymization.learning import LearningConfig
 from privacy_core.audit.anonymization.matched import measure_matched_filter, picture_rank_1
-from privacy_core.audit.anonymization.reversal import Restorer, recognised
 from privacy_core.audit.anonymization.settings import EMBEDDED, AuditConfig, Setting
-from privacy_core.audit.estimates import Estimate, Floats, mean_over_people
+from privacy_core.audit.estimates import Floats
 from privacy_core.backends.embedded import EmbeddedBackend
-from privacy_core.errors import InvalidArgumentError
 from privacy_core.recognition import Recogniser
 from privacy_core.schema import ATTRIBUTES
 
 SECOND = "code-contrastive"
 """The second recogniser: trained here on originals of other people, reads the pixels of M."""
-NO_ADVERSARY = "DATA has too few people to train an adversary on"
-NOT_ATTACKED = "no adversary is trained on this setting"
-_N_OUTSIDE = 96
-_FEWEST_PEOPLE = 8
+NO_PREDICTOR = "DATA has too few labelled people for a predictor"
+_FEWEST_OF_SOURCE = 10
 
 
 @dataclass(frozen=True)
@@ -75,13 +68,12 @@ class Measurer:
         return self.gathered.originals["test"]
 
     @cached_property
-    def others(self) -> Arrays | None:
-        """Return the same of the people adversaries are trained on, None where they are too few."""
-        found = self.gathered.originals.get("adversary")
-        if found is None or "person" not in found:
-            return None
-        _, counts = np.unique(found["person"], return_counts=True)
-        return found if (counts > 1).sum() >= _FEWEST_PEOPLE else None
+    def attacker(self) -> Attacker:
+        """Return what trains attacks."""
+        return Attacker(
+            self.gathered, self._first, self.config, self.learning, self.embedded.model.code,
+            self.recogniser, self.surroundings,
+        )  # fmt: skip
 
     def seen(self, setting: Setting, part: str = "test") -> Arrays:
         """Return what was observed of the variants of one setting."""
@@ -90,37 +82,35 @@ class Measurer:
     @cached_property
     def galleries(self) -> dict[str, Gallery]:
         """Return the originals in each recogniser's embedding, with its threshold."""
-        test, rate = self.test, self.config.false_accept_rate
-        embeddings = {self.recogniser.name: test["embedding"]}
-        if self.second is not None:
-            embeddings[SECOND] = self.second(test["code"])
-        return {
-            name: Gallery.of(name, found, test["person"], test["slot"], rate=rate)
-            for name, found in embeddings.items()
-        }
+        found = {self.recogniser.name: self._first}
+        if self.attacker.second is not None:
+            found[SECOND] = self._gallery(SECOND, self.attacker.second(self.test["code"]))
+        return found
+
+    def embeddings(self, recogniser: str, setting: Setting) -> Floats:
+        """Return the variants of one setting in a recogniser's embedding."""
+        seen = self.seen(setting)
+        if recogniser == SECOND and self.attacker.second is not None:
+            return self.attacker.second(seen["code"])
+        return np.asarray(seen["embedding"])
 
     @cached_property
-    def second(self) -> Callable[[NDArray[Any]], Floats] | None:
-        """Return codes → embeddings of the second recogniser, which saw originals only."""
-        if self.others is None:
-            return None
-        scale = Scale(self.others["code"])
-        reader = recogniser_on_codes(
-            scale(self.others["code"]), self.others["person"], self.learning
-        )
+    def _first(self) -> Gallery:
+        return self._gallery(self.recogniser.name, self.test["embedding"])
 
-        def embed(codes: NDArray[Any]) -> Floats:
-            with torch.inference_mode():
-                found = torch.nn.functional.normalize(reader(scale(codes)), dim=1)
-            return np.asarray(found.double().numpy())
-
-        return embed
+    def _gallery(self, name: str, embeddings: Floats) -> Gallery:
+        rate = self.config.false_accept_rate
+        return Gallery.of(name, embeddings, self.test["person"], self.test["slot"], rate=rate)
 
     @cached_property
     def groups(self) -> dict[str, NDArray[np.str_]]:
         """Return stratum → each test photo's value, "" where unknown."""
         labels = self.test["labels"]
-        found = {"source": self.test["source"].astype(str)}
+        source = self.test["source"].astype(str)
+        names, counts = np.unique(source, return_counts=True)
+        # A value that few photos have may name a photo or a person, and is never printed.
+        rare = np.isin(source, names[counts < _FEWEST_OF_SOURCE])
+        found = {"source": np.where(rare, "", source)}
         for name in ("gender", "age_group"):
             values = np.array([*ATTRIBUTES[name], ""])
             found[name] = values[labels[:, list(ATTRIBUTES).index(name)]]
@@ -133,35 +123,43 @@ class Measurer:
         released = seen["released"]
         result: Metrics = {"identity": {}, "groups": {}}
         for name, gallery in self.galleries.items():
-            second = self.second if name == SECOND else None
-            variants = seen["embedding"] if second is None else second(seen["code"])
+            variants = self.embeddings(name, setting)
             result["identity"][name] = measure_identity(gallery, variants, released, seed=seed)
             result["groups"][name] = by_group(gallery, variants, released, self.groups, seed=seed)
         result["fidelity"] = measure_fidelity(seen, self.test, seed=seed)
         result["fidelity"]["kept"] = self._kept(seen)
+        result["read_by_predictor"] = self._accuracy(seen, "predicted")
         result["matched_filter"] = self._matched(setting, seen)
-        result["adversary"] = self._adversaries(setting)
-        result["inference"] = self._inferences(setting)
-        result["reversal"] = self._reversal(setting)
-        return result
-
-    def context_alone(self) -> Metrics | str:
-        """Return the adversary that sees the surroundings of the face only, of any setting."""
-        if self.others is None:
-            return NO_ADVERSARY
-        return self._linked(
-            self._outside(self.others["outside"]), self._outside(self.test["outside"]),
-            self._outside(self.others["outside"]), self._outside(self.test["outside"]),
-        )  # fmt: skip
+        return result | self.attacker.on_setting(setting)
 
     def of_originals(self) -> Metrics:
-        """Return the adversaries and classifiers on the originals themselves: the upper end."""
-        if self.others is None:
-            return {"adversary": NO_ADVERSARY, "inference": NO_ADVERSARY}
+        """Return what is found on originals: recognisers, attacks, and how good predictors are."""
+        seed = self.config.seed
+        known = {name: of_originals(one, seed=seed) for name, one in self.galleries.items()}
         return {
-            "adversary": self._both(self.others["code"], self.test["code"], self._link),
-            "inference": self._both(self.others["code"], self.test["code"], self._infer),
+            "recognisers": known,
+            "predictors": {name: self._accuracy(self.test, name) for name in PREDICTORS.values()},
+            **self.attacker.on_originals(),
         }
+
+    def _accuracy(self, seen: Arrays, predictor: str) -> Metrics:
+        """Return a predictor's balanced accuracy against the labels of people it never saw."""
+        if predictor not in seen:
+            return dict.fromkeys(ATTRIBUTES, NO_PREDICTOR)
+        labels, released = self.test["labels"], seen.get("released")
+        found: Metrics = {}
+        for place, name in enumerate(ATTRIBUTES):
+            truth, guess = labels[:, place], seen[predictor][:, place] > 0.5  # noqa: PLR2004
+            if np.isnan(seen[predictor][:, place]).any():
+                found[name] = NO_PREDICTOR
+            elif min((truth == value).sum() for value in (0, 1)) < FEWEST_OF_CLASS:
+                found[name] = f"fewer than {FEWEST_OF_CLASS} labelled faces of a class tested"
+            else:
+                read = guess if released is None else np.where(released, guess, truth == 1)
+                found[name] = accuracy_over_people(
+                    read, truth, self.test["person"], seed=self.config.seed
+                )
+        return found
 
     def _kept(self, seen: Arrays) -> Metrics:
         if "judged" not in self.test:
@@ -175,7 +173,7 @@ class Measurer:
         people, slots = self.test["person"], self.test["slot"]
         found = picture_rank_1(
             self.test["code"].astype(np.float64), seen["code"].astype(np.float64),
-            people, slots, seed=self.config.seed,
+            people, slots, released=seen["released"], seed=self.config.seed,
         )  # fmt: skip
         if setting.method != EMBEDDED:
             return found
@@ -193,140 +191,6 @@ class Measurer:
         rung = self.embedded.curve.rung(setting.strength)
         ends = {0: 0.0, 100: math.inf}
         return ends[rung] if rung in ends else float(self.embedded.curve.rung_sigmas()[rung - 1])
-
-    def _adversaries(self, setting: Setting) -> Metrics | str:
-        return self._attacked(setting, self._link)
-
-    def _inferences(self, setting: Setting) -> Metrics | str:
-        return self._attacked(setting, self._infer)
-
-    def _attacked(
-        self, setting: Setting, attack: Callable[[Tensor, Tensor, str], Metrics | str]
-    ) -> Metrics | str:
-        if not setting.is_attacked:
-            return NOT_ATTACKED
-        if self.others is None:
-            return NO_ADVERSARY
-        return self._both(
-            self.seen(setting, "adversary")["code"], self.seen(setting)["code"], attack
-        )
-
-    def _both(
-        self,
-        fitted: NDArray[Any],
-        tested: NDArray[Any],
-        attack: Callable[[Tensor, Tensor, str], Metrics | str],
-    ) -> Metrics:
-        """Return an attack that sees the pixels inside M only, and one that sees the whole crop."""
-        scale = Scale(fitted)
-        inside, probes = scale(fitted), scale(tested)
-        others = self.others or {}
-        around = self._outside(others["outside"]), self._outside(self.test["outside"])
-        return {
-            "inside": attack(inside, probes, "inside"),
-            "whole_crop": attack(
-                torch.cat([inside, around[0]], 1), torch.cat([probes, around[1]], 1), "whole_crop"
-            ),
-        }
-
-    def _link(self, fitted: Tensor, tested: Tensor, sees: str) -> Metrics | str:
-        others = self.others or {}
-        scale = Scale(others["code"])
-        originals, gallery = scale(others["code"]), scale(self.test["code"])
-        if sees == "whole_crop":
-            originals = torch.cat([originals, self._outside(others["outside"])], 1)
-            gallery = torch.cat([gallery, self._outside(self.test["outside"])], 1)
-        return self._linked(fitted, tested, originals, gallery)
-
-    def _linked(
-        self, fitted: Tensor, tested: Tensor, originals: Tensor, gallery: Tensor
-    ) -> Metrics | str:
-        others = self.others or {}
-        known = next(iter(self.galleries.values()))
-        probes, mates = known.places()
-        if len(probes) < 2:  # noqa: PLR2004
-            return ONE_PHOTO
-        try:
-            adversary = LinkingAdversary(self.learning).fit(fitted, originals, others["person"])
-        except InvalidArgumentError:
-            return NO_ADVERSARY
-        mine, theirs = adversary.embed_variants(tested), adversary.embed_originals(gallery)
-        hits = np.zeros((2, len(probes)))
-        for slot in (0, 1):
-            rows = np.flatnonzero(known.slots[probes] == slot)
-            rank = ranks(mine[probes[rows]], theirs[mates[rows]], np.arange(len(rows)))
-            hits[:, rows] = rank == 1, rank <= 10  # noqa: PLR2004
-        size, people = gallery_size(known), known.people[probes]
-        first = mean_over_people(hits[0], people, seed=self.config.seed)
-        return {
-            "rank_1": first,
-            "rank_10": mean_over_people(hits[1], people, seed=self.config.seed),
-            "chance": 1 / size,
-            "times_chance": _times(first, size),
-        }
-
-    def _infer(self, fitted: Tensor, tested: Tensor, _: str) -> Metrics:
-        others = self.others or {}
-        return measure_inference(
-            fitted, others["labels"], others["person"],
-            tested, self.test["labels"], self.test["person"], config=self.learning,
-        )  # fmt: skip
-
-    def _reversal(self, setting: Setting) -> Metrics | str:
-        if not setting.is_attacked or self.config.n_reversed == 0:
-            return NOT_ATTACKED
-        if self.others is None:
-            return NO_ADVERSARY
-        codes = self.seen(setting, "adversary")["code"]
-        scale, around = Scale(codes), self._outside(self.others["outside"])
-        truth = torch.from_numpy(self.others["code"]).float()
-        restorer = Restorer(self.learning).fit(
-            torch.cat([scale(codes), around], 1), truth, self.others["person"]
-        )
-        n, gallery = self.config.n_reversed, self.galleries[self.recogniser.name]
-        rows = np.flatnonzero((gallery.slots == 0) & self.seen(setting)["released"])[:n]
-        tested = torch.cat(
-            [scale(self.seen(setting)["code"][rows]), self._outside(self.test["outside"][rows])], 1
-        )
-        found = recognised(
-            restorer.restore(tested), self.surroundings(rows), self.embedded.model.code,
-            self.recogniser,
-        )  # fmt: skip
-        everyone = np.flatnonzero(gallery.slots == 0)
-        own = np.searchsorted(everyone, rows)
-        return {
-            "n_faces": len(rows),
-            **_shown(found, gallery, everyone, own, "restored", self.config.seed),
-            **_shown(self.seen(setting)["embedding"][rows], gallery, everyone, own, "variant",
-                     self.config.seed),
-        }  # fmt: skip
-
-    def _outside(self, rows: NDArray[Any]) -> Tensor:
-        return self._outside_scale(rows)
-
-    @cached_property
-    def _outside_scale(self) -> Scale:
-        others = self.others or {}
-        n = min(_N_OUTSIDE, len(others["outside"]) - 1)
-        return Scale(others["outside"], n_components=n)
-
-
-def _shown(
-    embeddings: Floats, gallery: Gallery, everyone: Ints, own: Ints, what: str, seed: int
-) -> Metrics:
-    """Return how often a picture is verified as, and first found to be, its own original."""
-    apart = distances(embeddings, gallery.embeddings[everyone])
-    people = gallery.people[everyone[own]]
-    true = apart[np.arange(len(own)), own]
-    return {
-        f"{what}_verified": mean_over_people(true < gallery.threshold, people, seed=seed),
-        f"{what}_rank_1": mean_over_people(apart.argmin(1) == own, people, seed=seed),
-    }
-
-
-def _times(rate: Estimate, size: int) -> Estimate:
-    low, high = (None if end is None else end * size for end in (rate.low, rate.high))
-    return Estimate(rate.value * size, low, high)
 
 
 def groups_of(values: Mapping[str, NDArray[np.str_]]) -> dict[str, dict[str, int]]:

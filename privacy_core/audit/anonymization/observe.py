@@ -14,63 +14,24 @@ import torch
 from numpy.typing import NDArray
 
 from privacy_core.anonymize import Anonymizer, OpenPhoto
-from privacy_core.attributes import AttributePredictor, ita_angle
+from privacy_core.attributes import ita_angle
+from privacy_core.audit.anonymization.instruments import Instruments
 from privacy_core.audit.anonymization.landmarks import (
     ZOOM,
     Arrays,
-    FacePoints,
     expression_of,
     landmark_errors,
 )
 from privacy_core.audit.anonymization.people import ChosenPhoto
 from privacy_core.audit.anonymization.settings import Setting
 from privacy_core.backends.base import Backend, GeneratedFace
-from privacy_core.diffusion.code import LinearCode, surroundings_of
+from privacy_core.diffusion.code import surroundings_of
 from privacy_core.errors import FaceFailedError, NoFaceError, PhotoError
 from privacy_core.faces import FaceDetector, fit_alignment, read_photo, template_mask
 from privacy_core.faces.align import warp_to_template
 from privacy_core.faces.support import regions_of
 from privacy_core.noise import NoiseKey
-from privacy_core.recognition import Recogniser
 from privacy_core.schema import RGB, Face, Photo
-
-
-class QuickFirst:
-    """A detector that asks a quick one first and the thorough one only where that finds nothing.
-
-    Args:
-        quick: Asked first.
-        thorough: Asked where the quick one finds nothing.
-    """
-
-    def __init__(self, quick: FaceDetector, thorough: FaceDetector) -> None:
-        self.name = f"{quick.name} then {thorough.name}"
-        self._quick, self._thorough = quick, thorough
-
-    def detect(self, pixels: RGB) -> list[Face]:
-        """Return the faces of a (height, width, 3) photo, the largest first."""
-        return self._quick.detect(pixels) or self._thorough.detect(pixels)
-
-
-@dataclass(frozen=True)
-class Instruments:
-    """What measures.
-
-    Attributes:
-        detector: The product's detector, for the originals.
-        finder: Says whether a variant still shows a face.
-        recogniser: Its embedding is the first recogniser's.
-        points: 68 landmarks.
-        code: Reads the pixels inside M, of any variant.
-        predictors: Name → attribute predictor.
-    """
-
-    detector: FaceDetector
-    finder: FaceDetector
-    recogniser: Recogniser
-    points: FacePoints
-    code: LinearCode = field(repr=False)
-    predictors: Mapping[str, AttributePredictor] = field(default_factory=dict)
 
 
 @dataclass
@@ -173,7 +134,7 @@ def observe_originals(
     Args:
         opened: At least one photo.
         instruments: What measures.
-        complete: Also recogniser, landmarks and predictors, which adversaries do not need.
+        complete: Also landmarks and predictors, which adversaries do not need.
     """
     frames = frames_of(opened)
     contexts = torch.from_numpy(np.stack([o.photo.requests[0].context for o in opened]))
@@ -191,10 +152,11 @@ def observe_originals(
             torch.from_numpy(np.stack([o.photo.requests[0].pixels for o in opened]))
         ).numpy(),
         "outside": surroundings_of(contexts, outside).half().numpy(),
+        "embedding": np.array(
+            [instruments.recogniser.embed(o.photo.photo.pixels, o.landmarks) for o in opened]
+        ),
     }
     if complete:
-        embed = instruments.recogniser.embed
-        arrays["embedding"] = np.array([embed(o.photo.photo.pixels, o.landmarks) for o in opened])
         points = np.stack([_points(instruments, o.photo.photo.pixels, o) for o in opened])
         arrays |= {"points": points} | expression_of(points)
         arrays |= _predicted(instruments, frames)
@@ -216,10 +178,10 @@ def observe_variants(
         setting: Method, strength and policy.
         backend: The method.
         instruments: What measures.
-        points: (n, 68, 2) landmarks of the originals; None measures the code alone, which is what
-            adversaries are trained on.
+        points: (n, 68, 2) landmarks of the originals; None looks for no face, for training.
     """
     images, seconds = _images(opened, setting, backend)
+    # A face that was withheld keeps its row: nothing is read off it, since `released` is False.
     released = np.array([image is not None for image in images])
     shown = [
         o.photo.photo.pixels if image is None else image
@@ -237,28 +199,43 @@ def observe_variants(
         "code": instruments.code.encode(torch.from_numpy(frames)).half().numpy(),
     }
     if points is None:
-        return arrays
+        embed = instruments.recogniser.embed
+        seen = np.array([embed(image, o.landmarks) for o, image in zip(opened, shown, strict=True)])
+        seen[~released] = 0
+        return arrays | {"embedding": seen}
+    arrays["seconds"] = np.full(len(opened), seconds / len(opened))
+    arrays |= _predicted(instruments, frames)
+    return arrays | _looked_at(opened, shown, released, instruments, points)
+
+
+def _looked_at(
+    opened: Sequence[Opened],
+    shown: Sequence[RGB],
+    released: NDArray[np.bool_],
+    instruments: Instruments,
+    points: NDArray[np.float64],
+) -> Arrays:
+    """Return what finder, recogniser and landmarks see in whole pictures."""
     found = [
         _same_face(instruments.finder, image, o.landmarks) if was_released else None
         for o, image, was_released in zip(opened, shown, released, strict=True)
     ]
+    arrays: Arrays = {}
     arrays["embedding"] = np.array(
         [
             instruments.recogniser.embed(image, o.landmarks if marks is None else marks)
             for o, image, marks in zip(opened, shown, found, strict=True)
         ]
     )
+    arrays["embedding"][~released] = 0
     arrays |= {
         "detected": np.array([marks is not None for marks in found]),
         "changed_outside": np.array(
             [_changed_outside(o.photo, image) for o, image in zip(opened, shown, strict=True)]
         ),
-        "seconds": np.full(len(opened), seconds / len(opened)),
     }
     now = np.stack([_points(instruments, i, o) for i, o in zip(shown, opened, strict=True)])
-    return (
-        arrays | landmark_errors(now, points) | expression_of(now) | _predicted(instruments, frames)
-    )
+    return arrays | landmark_errors(now, points) | expression_of(now)
 
 
 def _images(

@@ -5,6 +5,7 @@ Splits people by the design's rule (§4). Knows rows; opens no photo.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,17 +41,33 @@ class ChosenPhoto:
     source: str
 
 
+def digest_of(photos: Iterable[ChosenPhoto]) -> str:
+    """Return 16 hex digits that differ for other photos, labels or people."""
+    total = hashlib.sha256()
+    for photo in photos:
+        row = f"{photo.person} {photo.slot} {photo.labels} {photo.source}"
+        total.update(hashlib.sha256(photo.image).digest() + row.encode())
+    return total.hexdigest()[:16]
+
+
 def choose(
-    rows: Iterable[Mapping[str, Any]], config: AuditConfig, *, image_column: str = "image"
+    rows: Iterable[Mapping[str, Any]],
+    config: AuditConfig,
+    *,
+    image_column: str = "image",
+    subject_column: str = "identity",
+    class_names: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, tuple[ChosenPhoto, ...]]:
     """Return the photos of each part, at most as many as the configuration asks for.
 
     In the test part people with two photos come first, since one photo is compared with the other.
 
     Args:
-        rows: With encoded pictures and `identity`.
+        rows: With encoded pictures and a column that says who is shown.
         config: Sizes, splits and seed.
         image_column: Where the pictures are.
+        subject_column: Says who is shown.
+        class_names: Column → names of its classes, where rows hold their numbers.
 
     Raises:
         InvalidArgumentError: No row says who is shown, or none is of the people tested.
@@ -60,32 +77,48 @@ def choose(
     n_rows = 0
     for row in rows:
         n_rows += 1
-        identity = identity_of(row)
+        identity = identity_of({"identity": row.get(subject_column)})
         part = None if identity is None else _part_of(split_of(identity, ""), config)
         if identity is None or part is None or not row[image_column]:
             continue
         number = numbers.setdefault(identity, len(numbers))
         photos = found[part].setdefault(identity, [])
-        photos.append(
-            ChosenPhoto(row[image_column], number, len(photos), labels_of(row),
-                        str(row.get("source") or ""))
-        )  # fmt: skip
-    if not numbers:
-        raise InvalidArgumentError(
-            f"`DATA` must say in a column `identity` who is shown, got {n_rows} rows without. "
-            "Add the column, with one value per person."
-        )
-    if not found["test"]:
-        low, high = config.test
-        raise InvalidArgumentError(
-            f"`DATA` must hold people of the splits {low} to {high} (SHA-256 of the identity "
-            f"modulo 100), got none among {len(numbers)}. Use more people."
-        )
+        if len(photos) < PHOTOS_OF_ONE[part]:
+            labels, source = labels_of(_named(row, class_names)), str(row.get("source") or "")
+            photos.append(ChosenPhoto(row[image_column], number, len(photos), labels, source))
+    _check_people(len(numbers), len(found["test"]), subject_column, n_rows, config)
     limits = (config.n_faces, config.n_adversary, config.n_predictor, config.n_predictor)
     return {
-        part: _limited(list(found[part].values()), limit, PHOTOS_OF_ONE[part], config.seed)
+        part: _limited(list(found[part].values()), limit, config.seed)
         for part, limit in zip(PARTS, limits, strict=True)
     }
+
+
+def _check_people(
+    n_people: int, n_tested: int, subject_column: str, n_rows: int, config: AuditConfig
+) -> None:
+    if n_people == 0:
+        raise InvalidArgumentError(
+            f"`--subject-column` must name the column that says who is shown, got "
+            f"{subject_column!r}, which is empty in all of {n_rows} rows. Name another."
+        )
+    if n_tested == 0:
+        raise InvalidArgumentError(
+            f"`DATA` must hold people of the splits {config.test[0]} to {config.test[1]} (SHA-256 "
+            f"of the identity modulo 100), got none among {n_people}. Use more people."
+        )
+
+
+def _named(
+    row: Mapping[str, Any], class_names: Mapping[str, Sequence[str]] | None
+) -> Mapping[str, Any]:
+    """Return a row with the names of its classes in place of their numbers."""
+    named = {
+        column: names[row[column]]
+        for column, names in (class_names or {}).items()
+        if isinstance(row.get(column), int) and 0 <= row[column] < len(names)
+    }
+    return {**row, **named} if named else row
 
 
 def _part_of(split: int, config: AuditConfig) -> str | None:
@@ -96,9 +129,7 @@ def _part_of(split: int, config: AuditConfig) -> str | None:
     return None
 
 
-def _limited(
-    people: Sequence[list[ChosenPhoto]], limit: int, of_one: int, seed: int
-) -> tuple[ChosenPhoto, ...]:
+def _limited(people: Sequence[list[ChosenPhoto]], limit: int, seed: int) -> tuple[ChosenPhoto, ...]:
     """Return whole people in a drawn order, those with at least two photos first."""
     order = np.random.default_rng(seed).permutation(len(people))
     several = [i for i in order if len(people[i]) > 1]
@@ -107,5 +138,5 @@ def _limited(
     for i in (*several, *single):
         if len(chosen) >= limit:
             break
-        chosen += people[i][:of_one]
+        chosen += people[i]
     return tuple(chosen[:limit])

@@ -7,12 +7,16 @@ which pictures of them can be made: it is private and goes when the audit is don
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from privacy_core.audit.anonymization.landmarks import Arrays
 from privacy_core.errors import InvalidArgumentError, OutputError
@@ -67,10 +71,7 @@ class Records:
             with np.load(self._path(name), allow_pickle=False) as table:
                 return {key: table[key] for key in table.files}
         except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise InvalidArgumentError(
-                f"The chunk {name!r} of the audit is damaged ({type(error).__name__}). "
-                "Delete it and run the audit again."
-            ) from error
+            raise _damaged(name, error) from error
 
     def made(self, name: str, make: Callable[[], Arrays]) -> Arrays:
         """Return a chunk, made and kept where it is missing."""
@@ -84,30 +85,70 @@ class Records:
         Raises:
             OutputError: It cannot be written.
         """
-        path = self._path(name)
-        temporary = path.with_suffix(".part")
+
+        def write(file: IO[bytes]) -> None:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub knows no names
+
+        self._write(self._path(name), write)
+
+    def has_state(self, name: str) -> bool:
+        """Say whether a network's weights are there."""
+        return self._state_path(name).is_file()
+
+    def load_state(self, name: str) -> dict[str, Tensor]:
+        """Return a network's weights.
+
+        Raises:
+            InvalidArgumentError: They are damaged.
+        """
         try:
-            with temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub knows no names
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(
-                f"The chunk {name!r} cannot be written "
-                f"({error.strerror or type(error).__name__}). Free space and run again."
-            ) from error
+            state: dict[str, Tensor] = torch.load(self._state_path(name), weights_only=True)
+        except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+            raise _damaged(name, error) from error
+        return state
+
+    def keep_state(self, name: str, state: Mapping[str, Tensor]) -> None:
+        """Write a network's weights whole or not at all.
+
+        Raises:
+            OutputError: They cannot be written.
+        """
+        self._write(self._state_path(name), lambda file: torch.save(dict(state), file))
 
     def made_json(self, name: str, make: Callable[[], Any]) -> Any:
         """Return JSON values, made and kept where they are missing."""
         path = self.folder / f"{name}.json"
         if not path.is_file():
-            temporary = path.with_suffix(".part")
-            temporary.write_text(json.dumps(make(), allow_nan=False), encoding="utf-8")
-            temporary.replace(path)
+            text = json.dumps(make(), allow_nan=False)
+            self._write(path, lambda file: file.write(text.encode()))
         return json.loads(path.read_text(encoding="utf-8"))
+
+    def _write(self, path: Path, write: Callable[[IO[bytes]], object]) -> None:
+        # Another process may be writing the same chunk.
+        temporary = path.with_suffix(f".{os.getpid()}.part")
+        try:
+            with temporary.open("wb") as file:
+                write(file)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(
+                f"The chunk {path.stem!r} cannot be written "
+                f"({error.strerror or type(error).__name__}). Free space and run again."
+            ) from error
+
+    def _state_path(self, name: str) -> Path:
+        return self.folder / f"{name}.pt"
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
+
+
+def _damaged(name: str, error: Exception) -> InvalidArgumentError:
+    return InvalidArgumentError(
+        f"The chunk {name!r} of the audit is damaged ({type(error).__name__}). "
+        "Delete it and run the audit again."
+    )
 
 
 def joined(chunks: Sequence[Arrays]) -> Arrays:

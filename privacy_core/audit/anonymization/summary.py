@@ -51,12 +51,16 @@ def plain(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def default_strength(
-    settings: Sequence[Setting], metrics: Mapping[str, Metrics], recognisers: Sequence[str]
-) -> float | str:
+    settings: Sequence[Setting], metrics: Mapping[str, Metrics], recognisers: Sequence[str],
+    *, n_people: int,
+) -> float | str:  # fmt: skip
     """Return the smallest measured multiple of 0.05 at which self re-identification meets the goal.
 
-    Every stronger one that was measured has to meet it too.
+    Every stronger one that was measured has to meet it too, and there have to be so many people
+    that one of them would be seen.
     """
+    if n_people * GOAL_SELF < 1:
+        return f"fewer than {1 / GOAL_SELF:.0f} people tested cannot show {GOAL_SELF:.1%}"
     chosen: float | str = f"no measured strength has self re-identification up to {GOAL_SELF:.1%}"
     for setting in reversed(plain(settings)):
         value = worst(metrics[setting.name], "self_reidentified", recognisers)

@@ -1,0 +1,249 @@
+"""Trained attacks on one setting: linking, attribute inference, reversal.
+
+Each sees the pixels inside M only, as a code, or the whole crop: the code, the surroundings and the
+first recogniser's embedding. All are trained on people who are not tested.
+A face that was withheld counts as found; of reversal, which then has nothing to restore, the number
+stands beside. Knows observations; measures nothing that needs no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from privacy_core.audit.anonymization.adversary import LinkingAdversary, recogniser_on_codes
+from privacy_core.audit.anonymization.distances import Ints, distances, ranks, share_over_people
+from privacy_core.audit.anonymization.gather import Gathered
+from privacy_core.audit.anonymization.identity import ONE_PHOTO, Gallery, Metrics, gallery_size
+from privacy_core.audit.anonymization.inference import measure_inference
+from privacy_core.audit.anonymization.landmarks import Arrays
+from privacy_core.audit.anonymization.learning import LearningConfig, Scale
+from privacy_core.audit.anonymization.reversal import Restorer, recognised
+from privacy_core.audit.anonymization.settings import AuditConfig, Setting
+from privacy_core.audit.estimates import Estimate, Floats
+from privacy_core.diffusion.code import LinearCode
+from privacy_core.errors import InvalidArgumentError
+from privacy_core.recognition import Recogniser
+
+NO_ADVERSARY = "DATA has too few people to train an adversary on"
+NOT_ATTACKED = "no adversary is trained on this setting"
+_N_OUTSIDE = 96
+_FEWEST_PEOPLE = 8
+
+
+@dataclass(frozen=True)
+class _Side:
+    """What an attack sees of the faces it is trained on and of those it is tested on.
+
+    Attributes:
+        fitted: (n, d) features of variants.
+        tested: (m, d).
+        originals: (n, e) features of the same faces' originals.
+        gallery: (m, e).
+        released: (m,) False for faces that were withheld.
+    """
+
+    fitted: Tensor = field(repr=False)
+    tested: Tensor = field(repr=False)
+    originals: Tensor = field(repr=False)
+    gallery: Tensor = field(repr=False)
+    released: NDArray[np.bool_] = field(repr=False)
+
+
+_Attack = Callable[[_Side], "Metrics | str"]
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """Trains attacks on observations.
+
+    Args:
+        gathered: The observations.
+        gallery: The originals in the first recogniser's embedding.
+        config: Seed and how many faces are restored.
+        learning: How attacks are trained.
+        code: Decodes restored faces.
+        recogniser: The first recogniser, for restored faces.
+        surroundings: Test rows → (n, 128, 128, 3) frames of their surroundings.
+    """
+
+    gathered: Gathered
+    gallery: Gallery
+    config: AuditConfig
+    learning: LearningConfig
+    code: LinearCode = field(repr=False)
+    recogniser: Recogniser
+    surroundings: Callable[[Ints], NDArray[np.uint8]]
+
+    @cached_property
+    def others(self) -> Arrays | None:
+        """Return the originals of the people trained on, None where they are too few."""
+        found = self.gathered.originals.get("adversary")
+        if found is None or "person" not in found:
+            return None
+        _, counts = np.unique(found["person"], return_counts=True)
+        return found if (counts > 1).sum() >= _FEWEST_PEOPLE else None
+
+    @cached_property
+    def second(self) -> Callable[[NDArray[Any]], Floats] | None:
+        """Return codes → embeddings of the second recogniser, which saw originals only."""
+        if self.others is None:
+            return None
+        scale = Scale(self.others["code"])
+        reader = recogniser_on_codes(
+            scale(self.others["code"]), self.others["person"], self.learning
+        )
+
+        def embed(codes: NDArray[Any]) -> Floats:
+            with torch.inference_mode():
+                found = torch.nn.functional.normalize(reader(scale(codes)), dim=1)
+            return np.asarray(found.double().numpy())
+
+        return embed
+
+    def on_setting(self, setting: Setting) -> Metrics:
+        """Return every attack on one setting, or why there is none."""
+        if not setting.is_attacked or self.others is None:
+            reason = NO_ADVERSARY if setting.is_attacked else NOT_ATTACKED
+            return dict.fromkeys(("adversary", "inference", "reversal"), reason)
+        fitted = self.gathered.variants["adversary"][setting.name]
+        tested = self.gathered.variants["test"][setting.name]
+        sides = self._sides(fitted, tested, tested["released"])
+        return {
+            "adversary": {sees: self._link(side) for sees, side in sides.items()},
+            "inference": {sees: self._infer(side) for sees, side in sides.items()},
+            "reversal": self._reverse(sides["whole_crop"], tested["embedding"]),
+        }
+
+    def on_originals(self) -> Metrics:
+        """Return the attacks on the originals themselves, the upper end, and without any face."""
+        names = ("adversary", "inference", "context_alone")
+        if self.others is None:
+            return dict.fromkeys(names, NO_ADVERSARY)
+        everyone = np.ones(len(self._test["person"]), np.bool_)
+        sides = self._sides(self.others, self._test, everyone)
+        around = self._outside(self.others["outside"]), self._outside(self._test["outside"])
+        return {
+            "adversary": {sees: self._link(side) for sees, side in sides.items()},
+            "inference": {sees: self._infer(side) for sees, side in sides.items()},
+            "context_alone": self._link(_Side(*around, *around, everyone)),
+        }
+
+    @property
+    def _test(self) -> Arrays:
+        return self.gathered.originals["test"]
+
+    @property
+    def _others(self) -> Arrays:
+        return self.others or {}
+
+    def _sides(
+        self, fitted: Arrays, tested: Arrays, released: NDArray[np.bool_]
+    ) -> dict[str, _Side]:
+        """Return what is seen inside M only, and of the whole crop."""
+        code, face = (
+            (*_scaled(fitted[name], tested[name]),
+             *_scaled(self._others[name], self._test[name]))
+            for name in ("code", "embedding")
+        )  # fmt: skip
+        train, test = self._outside(self._others["outside"]), self._outside(self._test["outside"])
+        around = (train, test, train, test)
+        whole = [torch.cat(parts, 1) for parts in zip(code, face, around, strict=True)]
+        return {
+            "inside": _Side(code[0], code[1], code[2], code[3], released),
+            "whole_crop": _Side(whole[0], whole[1], whole[2], whole[3], released),
+        }
+
+    def _link(self, side: _Side) -> Metrics | str:
+        probes, mates = self.gallery.places()
+        if len(probes) < 2:  # noqa: PLR2004
+            return ONE_PHOTO
+        adversary = LinkingAdversary(self.learning)
+        try:
+            adversary.fit(side.fitted, side.originals, self._others["person"])
+        except InvalidArgumentError:
+            return NO_ADVERSARY
+        mine = adversary.embed_variants(side.tested)
+        theirs = adversary.embed_originals(side.gallery)
+        rank = np.ones(len(probes), np.int64)
+        for slot in (0, 1):
+            rows = np.flatnonzero(self.gallery.slots[probes] == slot)
+            rank[rows] = ranks(mine[probes[rows]], theirs[mates[rows]], np.arange(len(rows)))
+        rank = np.where(side.released[probes], rank, 1)
+        people, seed = self.gallery.people[probes], self.config.seed
+        first = share_over_people(rank == 1, people, seed=seed)
+        size = gallery_size(self.gallery)
+        return {
+            "rank_1": first,
+            "rank_10": share_over_people(rank <= 10, people, seed=seed),  # noqa: PLR2004
+            "chance": 1 / size,
+            "times_chance": _times(first, size),
+        }
+
+    def _infer(self, side: _Side) -> Metrics:
+        return measure_inference(
+            side.fitted, self._others["labels"], self._others["person"],
+            side.tested, self._test["labels"], self._test["person"],
+            config=self.learning, withheld=~side.released,
+        )  # fmt: skip
+
+    def _reverse(self, side: _Side, embeddings: Floats) -> Metrics | str:
+        """Return how often restored faces are recognised, beside the variants themselves."""
+        everyone = np.flatnonzero(self.gallery.slots == 0)
+        asked = everyone[: self.config.n_reversed]
+        rows = asked[side.released[asked]]
+        if len(asked) == 0:
+            return NOT_ATTACKED
+        if len(rows) == 0:
+            return "no variant was released"
+        restorer = Restorer(self.learning).fit(
+            side.fitted, torch.from_numpy(self._others["code"]).float(), self._others["person"]
+        )
+        restored = recognised(
+            restorer.restore(side.tested[rows]), self.surroundings(rows), self.code,
+            self.recogniser,
+        )  # fmt: skip
+        own = np.searchsorted(everyone, rows)
+        return {
+            "n_faces": len(rows),
+            "n_withheld": len(asked) - len(rows),
+            **self._shown(restored, everyone, own, "restored"),
+            **self._shown(embeddings[rows], everyone, own, "variant"),
+        }
+
+    def _shown(self, embeddings: Floats, everyone: Ints, own: Ints, what: str) -> Metrics:
+        """Return how often a picture is verified as, and first found to be, its own original."""
+        rank = ranks(embeddings, self.gallery.embeddings[everyone], own)
+        apart = distances(embeddings, self.gallery.embeddings[everyone])
+        true = apart[np.arange(len(own)), own]
+        people, seed = self.gallery.people[everyone[own]], self.config.seed
+        hits = true < self.gallery.threshold
+        return {
+            f"{what}_verified": share_over_people(hits, people, seed=seed),
+            f"{what}_rank_1": share_over_people(rank == 1, people, seed=seed),
+        }
+
+    def _outside(self, rows: NDArray[Any]) -> Tensor:
+        return self._outside_scale(rows)
+
+    @cached_property
+    def _outside_scale(self) -> Scale:
+        rows = self._others["outside"]
+        return Scale(rows, n_components=min(_N_OUTSIDE, len(rows) - 1))
+
+
+def _scaled(fitted: NDArray[Any], tested: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    scale = Scale(fitted)
+    return scale(fitted), scale(tested)
+
+
+def _times(rate: Estimate, size: int) -> Estimate:
+    low, high = (None if end is None else end * size for end in (rate.low, rate.high))
+    return Estimate(rate.value * size, low, high)
