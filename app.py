@@ -90,6 +90,7 @@ from shell.routes import (
 from shell.style import (
     ANNOUNCE,
     CLEAR_RECORD,
+    CONTRAST,
     CSS,
     HISTORY_KEY,
     SAVE_FILE,
@@ -1108,7 +1109,7 @@ def launch_settings(
         },
         "theme": gr.themes.Soft(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
-        ),
+        ).set(**CONTRAST),
         "css": CSS,
     }
 

@@ -11,7 +11,7 @@ from shell.wording import ABOUT
 
 STRENGTHS = (0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
 GUARANTEE = f"""
-### What is guaranteed
+## What is guaranteed
 Noise is added to 512 numbers that stand for the face, and the new face is made from the noisy
 numbers and from what surrounds the face. So ε bounds what **anyone** can learn about the pixels
 inside the mask from the picture, whatever they know and whatever they try: it needs no assumption
@@ -21,7 +21,7 @@ far less, and is measured, not proven. Read both.
 
 ε is stated at δ = {DELTA:.5f} for one face in one picture; several pictures of one person add up.
 
-### What is not
+## What is not
 """
 NO_FIGURES = "For this model nothing was measured: `calibrate` measures it."
 
@@ -35,7 +35,7 @@ def about_text(curve: StrengthCurve | None, *, clip_radius: float | None = None)
     """
     gaps = "\n".join(f"- {sentence}" for sentence in NOT_COVERED)
     figures = _figures(curve, clip_radius)
-    return f"{GUARANTEE}{gaps}\n\n### What was measured\n{figures}\n\n### Your data\n{ABOUT}"
+    return f"{GUARANTEE}{gaps}\n\n## What was measured\n{figures}\n\n## Your data\n{ABOUT}"
 
 
 def _figures(curve: StrengthCurve | None, clip_radius: float | None) -> str:

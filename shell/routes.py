@@ -30,8 +30,8 @@ class ClosedDoors:
     """
 
     _DOORS = ("/file=http", "/proxy=", "/process_recording", "/deep_link", "/stream/", "/vibe")
-    _NAMED = re.compile(r"/gradio_api/(?:run|api|call|call/v2)/([^/]+)", re.IGNORECASE)
-    _OPEN = PUBLIC_CALLS | {"predict", "v2"}
+    _NAMED = re.compile(r"/gradio_api/(?:run|api|call)/(?:v2/)?([^/]+)", re.IGNORECASE)
+    _OPEN = PUBLIC_CALLS | {"predict"}
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -160,10 +160,11 @@ class QuietErrors:
         try:
             await self._app(scope, receive, send_noted)
         except Exception as error:
-            if scope["type"] != "http" or is_answered:
+            if scope["type"] != "http":
                 raise
             sys.stderr.write(f"A request failed: {type(error).__name__}\n")
-            await answer(send, 400, {"error": NOT_UNDERSTOOD})
+            if held is not None or not is_answered:  # Else the connection ends here.
+                await answer(send, 400, {"error": NOT_UNDERSTOOD})
 
 
 def _is_refusal(body: bytes) -> bool:

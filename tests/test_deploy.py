@@ -208,6 +208,14 @@ def test_a_hub_that_does_not_answer_is_named_by_its_error(root):
         deploy(root, repo_id=SPACE, client=client)
 
 
+def test_without_a_token_the_way_to_one_is_said(hub, root, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
+    client = HfApi(endpoint=hub.endpoint)
+    with pytest.raises(OutputError, match="hf auth login"):
+        deploy(root, repo_id=SPACE, client=client)
+    assert hub.log == []
+
+
 # --- The command ---------------------------------------------------------------------------------
 
 

@@ -21,8 +21,12 @@ from tests.page_server import (  # noqa: F401 - fixtures come by their names
     running_fixture,
 )
 
-# Gradio counts its events with pandas calls that the pinned pandas calls outdated.
-pytestmark = pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning")
+pytestmark = [
+    # Gradio counts its events with pandas calls that the pinned pandas calls outdated.
+    pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
+    # The server in another thread draws names for its files while requests are drawn here.
+    pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning"),
+]
 
 PATHS = (
     *("/", "/config", "/health", "/theme.css", "/robots.txt", "/manifest.json", "/nowhere"),

@@ -399,6 +399,43 @@ def test_a_failure_without_words_stays_one():
     assert send_to(QuietErrors(Broken(500, b"Internal Server Error")), scope_of())[0] == 500
 
 
+def failing(*said):
+    async def app(_, __, send):
+        for message in said:
+            await send(message)
+        raise KeyError("planted-9f3a71")
+
+    return QuietErrors(app)
+
+
+def test_what_cannot_be_read_is_refused_and_named_to_the_log_by_its_kind(capsys):
+    status, _, body = send_to(failing(), scope_of())
+    assert status == 400
+    assert "could not be understood" in json.loads(body)["error"]
+    assert capsys.readouterr().err == "A request failed: KeyError\n"
+
+
+def test_a_failure_that_was_only_announced_is_answered(capsys):
+    start = {"type": "http.response.start", "status": 500, "headers": []}
+    assert send_to(failing(start), scope_of())[0] == 400
+    assert "planted" not in capsys.readouterr().err
+
+
+def test_an_answer_that_breaks_off_says_nothing_more(capsys):
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    assert send_to(failing(start, {"type": "http.response.body", "body": b"a"}), scope_of()) == (
+        200,
+        {},
+        b"a",
+    )
+    assert capsys.readouterr().err == "A request failed: KeyError\n"
+
+
+def test_what_fails_before_there_is_a_request_is_no_secret():
+    with pytest.raises(KeyError):
+        asyncio.run(failing()({"type": "lifespan"}, None, None))
+
+
 @pytest.mark.parametrize(
     ("path", "is_open"),
     [
@@ -458,6 +495,9 @@ def test_a_served_file_may_run_nothing():
         ({}, 200),
         ({"sec_fetch_site": "same-origin", "origin": "https://a.hf.space"}, 200),
         ({"sec_fetch_site": "none"}, 200),
+        # As a proxy may rewrite `Host`, the browser's own word counts for more.
+        ({"sec_fetch_site": "same-origin", "origin": "https://dial.example"}, 200),
+        ({"sec_fetch_site": "cross-site"}, 403),
         ({"sec_fetch_site": "cross-site", "origin": "https://evil.example"}, 403),
         ({"sec_fetch_site": "same-site", "origin": "https://b.hf.space"}, 403),
         ({"origin": "https://evil.example"}, 403),

@@ -9,7 +9,7 @@ import pytest
 from shell.evidence import open_publisher
 from shell.models import LoopQueue
 from tests import loop_runs
-from tests.browser.test_page import overflow, watch
+from tests.browser.test_page import overflow, show, watch
 from tests.page_server import start
 
 pytestmark = [
@@ -55,7 +55,7 @@ def test_a_visitor_starts_cancels_and_runs_the_loop_to_its_audit(
     tab = open_tab(width=width, scheme=scheme)
     watch(tab, faults)
     tab.goto(running.url, wait_until="domcontentloaded")
-    press(tab, "tab", "Models")
+    show(tab, "Models")
     tab.get_by_role("button", name="Run the loop").wait_for()
     take(tab, f"models-{width}")
     assert overflow(tab) <= 0
@@ -72,11 +72,11 @@ def test_a_visitor_starts_cancels_and_runs_the_loop_to_its_audit(
     take(tab, f"models-running-{width}")
     assert overflow(tab) <= 0
     # A run goes on, and is looked at, while another tab is shown.
-    press(tab, "tab", "Protect")
+    show(tab, "Protect")
     tab.locator("#photo").wait_for()
     with tab.expect_request("**/run/predict"):
         hold.let_go()
-    press(tab, "tab", "Models")
+    show(tab, "Models")
     tab.get_by_text("It did not pass the gate").wait_for()
     for picture in ("Accuracy with 95 %", "Area under the attack", "Unlearning took"):
         tab.get_by_role("img", name=picture).first.wait_for()

@@ -46,6 +46,16 @@ def go(tab, running):
     tab.wait_for_selector("#photo input[type=file]", state="attached")
 
 
+def show(tab, name):
+    """Go to one of the page's tabs by keyboard, through the menu where they do not all fit."""
+    tab.get_by_role("tab").first.wait_for()
+    button = tab.get_by_role("tab", name=name)
+    if button.count() == 0 or not button.is_visible():
+        tab.locator(".overflow-menu > button").press("Enter")
+        button = tab.locator(".overflow-dropdown button", has_text=name)
+    button.press("Enter")
+
+
 def source_of(tab):
     return tab.get_attribute(f'img[alt="{VARIANT}"]', "src")
 
