@@ -40,6 +40,10 @@ BUDGETS: dict[str, tuple[int, ...]] = {
 """Method → further numbers of epochs, for the curve of attack against cost."""
 
 
+SETTINGS: dict[str, Any] = {
+    name: load_method(name).Settings(epochs=7) for name in (DEFAULT, "reinit-finetune", "l1-sparse")
+}
+"""Their defaults for a recipe of 20 epochs, by number."""
 RATES = ((2.0, 5), (1.0, 5), (2.0, 7), (0.5, 7))
 """Peak rates of the default, as multiples of the recipe's, and epochs that were tried."""
 
@@ -53,7 +57,7 @@ def queue(kind: Kind) -> list[Cell]:
     short = (UNTOUCHED, DEFAULT, RETRAIN)
 
     def cells(request: RequestSet, n: int, methods: Sequence[str]) -> list[Cell]:
-        return [Cell(kind, request, name, n) for name in methods]
+        return [Cell(kind, request, name, n, settings=SETTINGS.get(name)) for name in methods]
 
     tried = [with_rate(Cell(kind, FIRST, DEFAULT, K_FEW), *rate) for rate in RATES]
     curve = [

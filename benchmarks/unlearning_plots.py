@@ -59,7 +59,7 @@ def _curve(cells: Cells) -> Figure:
     axes = figure.subplots()
     methods = [c["method"] for c in cells if not c["variant"] and "ratio_seconds" in c["cost"]]
     for number, method in enumerate(methods):
-        own = sorted((c for c in cells if c["method"] == method),
+        own = sorted((c for c in cells if c["method"] == method and "factor" not in c["variant"]),
                      key=lambda cell: cell["cost"]["ratio_seconds"])  # fmt: skip
         costs = [cell["cost"]["ratio_seconds"] for cell in own]
         aucs = [_auc(cell) for cell in own]
