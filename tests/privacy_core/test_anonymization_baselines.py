@@ -14,7 +14,6 @@ from privacy_core.audit.anonymization.baselines import (
     scale_of,
 )
 from privacy_core.backends.base import FaceRequest
-from privacy_core.errors import InvalidArgumentError
 from privacy_core.noise import NoiseKey
 from privacy_core.schema import AttributePolicy
 from tests.privacy_core.tiny import face_pixels, tiny_code
@@ -83,11 +82,14 @@ def test_faces_of_two_sets_are_never_averaged():
     assert not np.array_equal(found[2].frame, first)
 
 
-def test_a_face_that_is_not_in_the_set_is_refused():
+def test_another_face_in_the_photo_becomes_the_mean_of_the_nearest_group():
     code = tiny_code()
-    backend, _ = k_same(code, range(4))
-    with pytest.raises(InvalidArgumentError, match="faces of the set"):
-        backend.generate([request(code, 99)])
+    backend, _ = k_same(code, range(N))
+    stranger, member = backend.generate([request(code, N + 20), request(code, 0)])
+    of_the_set = [backend.generate([request(code, seed)])[0].frame for seed in range(N)]
+    assert any(np.array_equal(stranger.frame, frame) for frame in of_the_set)
+    assert not np.array_equal(stranger.frame, face_pixels(code, N + 20))
+    assert member.frame is not None
 
 
 def test_laplace_noise_has_the_scale_that_was_asked_for_and_its_own_key():

@@ -17,7 +17,6 @@ from privacy_core.audit.anonymization.settings import K_SAME, LAPLACE
 from privacy_core.audit.estimates import Floats
 from privacy_core.backends.base import FaceRequest, GeneratedFace
 from privacy_core.diffusion.code import LinearCode
-from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.output import DigitalSourceType
 from privacy_core.noise import standard_normals
 from privacy_core.privacy import measured_only
@@ -64,6 +63,9 @@ def k_same_groups(scores: Floats, k: int) -> Ints:
 class KSameBackend:
     """Each face becomes the mean of its group in a fixed set of faces.
 
+    Another face in a photo, which is not of the set, becomes the mean of the group that is nearest:
+    it is replaced, and nothing is measured on it.
+
     Args:
         code: Pixels ↔ codes.
         codes: (n, K) codes of the set.
@@ -79,22 +81,10 @@ class KSameBackend:
         self._means: dict[int, Floats] = {}
 
     def generate(self, requests: Sequence[FaceRequest]) -> list[GeneratedFace]:
-        """Return the mean face of each request's group; its own place is the nearest of the set.
-
-        Raises:
-            InvalidArgumentError: A face is not in the set.
-        """
+        """Return the mean face of each request's group; its own place is the nearest of the set."""
         if not requests:
             return []
-        codes = _codes_of(self._code, requests)
-        apart = distances(codes, self._codes)
-        places = apart.argmin(1)
-        own = apart[np.arange(len(places)), places]
-        if (own > 0.05 * np.linalg.norm(self._codes, axis=1).mean()).any():
-            raise InvalidArgumentError(
-                "`requests` must hold faces of the set that k-Same averages, got another. "
-                "Build the backend from all faces that it is to replace."
-            )
+        places = distances(_codes_of(self._code, requests), self._codes).argmin(1)
         means = [self._mean(k_of(r.strength))[p] for r, p in zip(requests, places, strict=True)]
         reason = "averaging faces adds no noise"
         return _decoded(self._code, np.stack(means), requests, reason)
