@@ -49,18 +49,19 @@ def main(
         load_backend: Name → backend, in place of `privacy_core.backends.load_backend`.
         detector: In place of the default detector.
         recogniser: In place of dlib's.
-        environment: Says which of several processes this is; the only one when None.
+        environment: Says which of several processes this is; the process's own when None.
     """
+    environment = os.environ if environment is None else environment
     try:
         options = _parser().parse_args(arguments)
         run: Run = options.run
-        n_processes = crew.size_of(environment or {})
+        n_processes = crew.size_of(environment)
         if n_processes > 1 and not options.shares_work:
             raise InvalidArgumentError(
                 f"`{options.command}` must be run by one process, got {n_processes}. Start it with "
                 f"`{PROGRAM}` alone."
             )
-        with crew.joined(environment or {}) as members:
+        with crew.joined(environment) as members:
             run(options, Tools(load_backend, detector, recogniser, members))
     except PrivacyDialError as error:
         say(" ".join(str(error).split()))
@@ -77,4 +78,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(environment=os.environ))
+    sys.exit(main())

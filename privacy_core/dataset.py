@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 from datasets import Audio, Image, Video, load_dataset, load_dataset_builder, load_from_disk
 from pyarrow import parquet
@@ -27,6 +28,7 @@ _SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.parquet")
 _ROWS_AT_ONCE = 64
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_HUB_PATH = re.compile(r"hf://datasets/(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?/?")
 _KINDS = (
     "a parquet file, a folder or pattern of them, a folder of pictures, a `save_to_disk` folder, "
     "or a Hub id with its revision"
@@ -129,7 +131,8 @@ def read_dataset(
 
     Args:
         source: A parquet file, a folder or glob pattern of them, a folder of pictures, a
-            `save_to_disk` folder, or a Hub id.
+            `save_to_disk` folder, a Hub id, or hf://datasets/ before a Hub id, with @REVISION
+            after it or without.
         image_column: The column that holds the picture.
         revision: Commit, tag or branch of a Hub id; nothing else takes one.
         split: Which split to read, needed where there are several.
@@ -181,8 +184,8 @@ def _open(
     name: str, revision: str | None, load_from_hub: Callable[..., Any] | None, split: str | None
 ) -> _Opened:
     path = Path(name)
-    if not path.exists() and _HUB_ID.fullmatch(name):
-        data = _from_hub(name, revision, load_from_hub)
+    if name.startswith("hf://") or (not path.exists() and _HUB_ID.fullmatch(name)):
+        data = _from_hub(*_hub_id(name, revision), load_from_hub)
         rows = _one_split(data, split, name)
         return _Opened(rows, rows.num_rows, _cached(rows), _splits(data), True, False)
     if revision is not None:
@@ -268,6 +271,25 @@ def _from_pictures(path: Path, split: str | None) -> _Opened:
         file for file in found if file.suffix.lower() in PICTURES or file.stem == "metadata"
     )
     return _Opened(rows, n_rows, files, _splits(data), True)
+
+
+def _hub_id(name: str, revision: str | None) -> tuple[str, str | None]:
+    """Return the Hub id and the revision that a name and `--revision` say together."""
+    if not name.startswith("hf://"):
+        return name, revision
+    found = _HUB_PATH.fullmatch(name)
+    if found is None:
+        raise InvalidArgumentError(
+            f"`DATA` must be hf://datasets/NAME/REPO@REVISION if it is on the Hub, got {name!r}. "
+            "Name the whole data set, and a part of it by `--split`."
+        )
+    # As in the Hub's own paths: refs/pr/1 is written refs%2Fpr%2F1.
+    own = unquote(found["revision"]) if found["revision"] else None
+    if own is not None and revision not in {None, own}:
+        raise InvalidArgumentError(
+            f"`revision` must be said once, got {revision!r} with {name!r}. Leave one out."
+        )
+    return found["id"], own or revision
 
 
 def _from_hub(name: str, revision: str | None, load: Callable[..., Any] | None) -> Any:

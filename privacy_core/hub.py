@@ -1,6 +1,7 @@
-"""Publish an unlearned model's folder to the Hub: checked first, one commit, private by default.
+"""Publish to the Hub: an unlearned model's folder in one commit, a revised data set in several.
 
-The only writer to the Hub in this package. The client is given; no token is read or shown here.
+Checked first, private by default. The only writer to the Hub in this package. The client is given;
+no token is read or shown here.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from privacy_core.errors import InvalidArgumentError, ModelError, OutputError
+from privacy_core.revise.report import data_card
+from privacy_core.revise.revision import REVISION, load_revision
 from privacy_core.unlearning.certificate import CERTIFICATE, verify
 from privacy_core.unlearning_report import model_card
 
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 CARD, AUDIT = "README.md", "audit.json"
+SHARDS_PER_COMMIT = 64
+"""The Hub recommends 50 to 100 files per commit."""
 _PLACED_BY_THE_HUB = {".gitattributes"}
 _REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _NO_RIGHTS, _CONFLICTS = (401, 403), (409, 412)
@@ -92,6 +97,62 @@ def publish(
     return Publication(repo_id, str(revision), bool(operations), public)
 
 
+def publish_rows(folder: Path, *, repo_id: str, client: HfApi) -> Publication:
+    """Publish a revised data set, privately; what is there already is not sent again.
+
+    The shards come first, then `revision.json` with the card: a repository without it is not whole.
+
+    Args:
+        folder: What `revise` wrote.
+        repo_id: NAME/REPO; made when missing.
+        client: The Hub's client, with a token.
+
+    Raises:
+        InvalidArgumentError: The data set is not as `revise` wrote it, or the repository is public
+            or holds something else.
+        OutputError: The Hub did not take it; what it took stays, and it can be gone on.
+    """
+    revision = load_revision(folder)
+    shards = {str(shard["file"]): str(shard["sha256"]) for shard in revision["shards"]}
+    notes = {REVISION: (folder / REVISION).read_bytes(), CARD: data_card(revision).encode()}
+    with _asking(repo_id, "Run it again with `--resume`"):
+        head, _ = _opened(client, repo_id, public=False, repo_type="dataset")
+        there = _there(client, repo_id, head, repo_type="dataset")
+        expected = {name: {digest} for name, digest in shards.items()}
+        expected[REVISION] = _names_of(notes[REVISION])
+        # A card may have been edited.
+        held = there.keys() - _PLACED_BY_THE_HUB - {CARD}
+        if any(there[name] not in expected.get(name, ()) for name in held):
+            raise InvalidArgumentError(
+                f"`--out` must be a new data set on the Hub, or one that holds a part of this very "
+                f"revision; {repo_id} holds something else. Name another."
+            )
+        missing: list[tuple[str, Path | bytes]] = [
+            (name, folder / name) for name in shards if name not in there
+        ]
+        starts = range(0, len(missing), SHARDS_PER_COMMIT)
+        commits = [missing[start : start + SHARDS_PER_COMMIT] for start in starts]
+        commits += [] if REVISION in there else [list(notes.items())]
+        for number, files in enumerate(commits, 1):
+            head = _commit(
+                client, repo_id, files, f"Add revised rows, {number}/{len(commits)}", head
+            )
+    return Publication(repo_id, head, bool(commits), False)
+
+
+def _commit(
+    client: HfApi, repo_id: str, files: Iterable[tuple[str, Path | bytes]], message: str, head: str
+) -> str:
+    from huggingface_hub import CommitOperationAdd  # noqa: PLC0415
+
+    added = [CommitOperationAdd(name, content) for name, content in files]
+    return str(
+        client.create_commit(
+            repo_id, added, commit_message=message, parent_commit=head, repo_type="dataset"
+        ).oid
+    )
+
+
 @dataclass(frozen=True)
 class _Evidence:
     config: dict[str, Any]
@@ -154,29 +215,33 @@ def _files(folder: Path, repo_id: str, evidence: _Evidence, licence: str) -> dic
     return files
 
 
-def _opened(client: HfApi, repo_id: str, *, public: bool) -> tuple[str, bool]:
+def _opened(
+    client: HfApi, repo_id: str, *, public: bool, repo_type: str = "model"
+) -> tuple[str, bool]:
     """Return the head of a repository and whether it is private; make a private one if missing."""
     from huggingface_hub.errors import RepositoryNotFoundError  # noqa: PLC0415
 
     try:
-        info = client.model_info(repo_id)
+        info = client.repo_info(repo_id, repo_type=repo_type)
     except RepositoryNotFoundError:
-        client.create_repo(repo_id, private=True, exist_ok=True)
-        info = client.model_info(repo_id)
+        client.create_repo(repo_id, private=True, exist_ok=True, repo_type=repo_type)
+        info = client.repo_info(repo_id, repo_type=repo_type)
     if not info.private and not public:
+        is_model = repo_type == "model"
+        way_out = "Give `--public` if they shall, or name another." if is_model else "Name another."
         raise InvalidArgumentError(
-            f"`--repo-id` must be private, got {repo_id}, which everybody can read. Give "
-            "`--public` if they shall, or name another."
+            f"`{'--repo-id' if is_model else '--out'}` must be private, got {repo_id}, which "
+            f"everybody can read. {way_out}"
         )
     return str(info.sha), bool(info.private)
 
 
-def _there(client: HfApi, repo_id: str, head: str) -> dict[str, str]:
+def _there(client: HfApi, repo_id: str, head: str, *, repo_type: str = "model") -> dict[str, str]:
     """Return path → the digest the Hub knows each file by."""
     from huggingface_hub.hf_api import RepoFile  # noqa: PLC0415
 
     found = {}
-    for entry in client.list_repo_tree(repo_id, recursive=True, revision=head):
+    for entry in client.list_repo_tree(repo_id, recursive=True, revision=head, repo_type=repo_type):
         if isinstance(entry, RepoFile):
             found[entry.path] = entry.blob_id if entry.lfs is None else entry.lfs.sha256
     return found
@@ -209,10 +274,15 @@ def _operations(files: dict[str, bytes], there: dict[str, str]) -> list[Any]:
     added = [
         CommitOperationAdd(name, content)
         for name, content in files.items()
-        if there.get(name) not in {_blob_id(content), hashlib.sha256(content).hexdigest()}
+        if there.get(name) not in _names_of(content)
     ]
     gone = sorted(there.keys() - files.keys() - _PLACED_BY_THE_HUB)
     return [*added, *(CommitOperationDelete(name) for name in gone)]
+
+
+def _names_of(content: bytes) -> set[str]:
+    """Return the digests the Hub may know a file by."""
+    return {_blob_id(content), hashlib.sha256(content).hexdigest()}
 
 
 def _blob_id(content: bytes) -> str:
@@ -221,7 +291,7 @@ def _blob_id(content: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _asking(repo_id: str) -> Iterator[None]:
+def _asking(repo_id: str, again: str = "Publish again") -> Iterator[None]:
     """Turn what the Hub refuses into our words; addresses and tokens stay out of them."""
     import httpx2  # noqa: PLC0415  (the client's own HTTP library: its errors are no OSErrors)
     from huggingface_hub.errors import HfHubHTTPError  # noqa: PLC0415
@@ -237,16 +307,16 @@ def _asking(repo_id: str) -> Iterator[None]:
             ) from error
         if status in _CONFLICTS:
             raise OutputError(
-                f"{repo_id} was changed while publishing. Nothing was published; publish again."
+                f"{repo_id} was changed while publishing. Nothing was overwritten. {again}."
             ) from error
         raise OutputError(
-            f"The Hub must accept {repo_id}, got status {status}. Publish again later: what is "
-            "there already is not sent twice."
+            f"The Hub must accept {repo_id}, got status {status}. {again} later: what is there "
+            "already is not sent twice."
         ) from error
     except OutputError:
         raise
     except (OSError, httpx2.HTTPError) as error:
         raise OutputError(
-            f"The Hub must answer, got {type(error).__name__} while publishing {repo_id}. Publish "
-            "again: what is there already is not sent twice."
+            f"The Hub must answer, got {type(error).__name__} while publishing {repo_id}. {again}: "
+            "what is there already is not sent twice."
         ) from error

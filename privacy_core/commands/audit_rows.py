@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from privacy_core.audit.parts import Part
     from privacy_core.audit.request import StandIn
+    from privacy_core.backends import Backend
     from privacy_core.unlearning.rows import LabelledImages
     from privacy_core.unlearning.targets import TargetModel
 
@@ -161,7 +162,7 @@ def _revised_pictures(
     from privacy_core.schema import AttributePolicy
     from privacy_core.unlearning.rows import as_square
 
-    backend = tools.load_backend(str(revision["model"]["id"]))
+    backend = _backend_of(revision, tools)
     if backend.revision != revision["model"]["revision"]:
         say("The stand-in is anonymized by another revision of the model than the request was.")
     anonymizer = Anonymizer(backend, tools.detector())
@@ -186,6 +187,17 @@ def _revised_pictures(
             continue
         pictures[number] = as_square(variant.image, model.record.recipe.image_size)
     return pictures
+
+
+def _backend_of(revision: Mapping[str, Any], tools: Tools) -> Backend:
+    """Return the backend that made the revised data, a model of the Hub at the very commit."""
+    from privacy_core.backends import HUB_MODELS
+
+    name, commit = str(revision["model"]["id"]), str(revision["model"]["revision"])
+    if name not in HUB_MODELS:
+        return tools.load_backend(name)
+    # Nobody gets this far without having accepted the licence for `revise`.
+    return tools.load_backend(f"{name}@{commit}", accept_licence=True)
 
 
 def _part(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,14 @@ from privacy_core.commands.shell import (
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
     from privacy_core.dataset import RowSource
     from privacy_core.revise.rows import RowRules
     from privacy_core.revise.survey import Survey
+
+_NAME = r"([A-Za-z0-9][A-Za-z0-9._-]{0,95})"
+_HUB_PLACE = re.compile(rf"hf://datasets/{_NAME}/{_NAME}/?")
 
 
 def add_commands(commands: Commands) -> None:
@@ -37,7 +43,7 @@ def add_commands(commands: Commands) -> None:
     add_making(made)
     add = made.add_argument
     add("--preferences", required=True, metavar="FILE", help="preferences.json")
-    add("--out", required=True, metavar="DIR", help="new folder to write")
+    add("--out", required=True, metavar="DIR", help="new folder, or hf://datasets/NAME/REPO")
     add("--subject-column", default="subject", metavar="NAME", help="says who is shown")
     add(
         "--mode",
@@ -77,7 +83,7 @@ def add_commands(commands: Commands) -> None:
 
 def _revise(options: argparse.Namespace, tools: Tools) -> None:
     seed = None if options.seed is None else whole_number(options.seed, "--seed")
-    out = Path(options.out)
+    out, repo_id = _places(options.out)
     rules = _rules(options)
     from privacy_core.anonymize import Anonymizer
     from privacy_core.revise.revision import Workplace
@@ -107,9 +113,36 @@ def _revise(options: argparse.Namespace, tools: Tools) -> None:
         resume=options.resume,
         report=progress,
     )
+    if repo_id is not None and tools.crew.is_first:
+        _upload(out, repo_id)
     if options.json and tools.crew.is_first:
         print(as_json(revision), end="")
     tools.say(f"Wrote {out}: {_summary(revision['counts'])} {_next_step(out)}")
+
+
+def _places(out: str) -> tuple[Path, str | None]:
+    """Return the folder to write, and the data set on the Hub that it is sent to, if any."""
+    if not out.startswith("hf://"):
+        return Path(out), None
+    found = _HUB_PLACE.fullmatch(out)
+    if found is None:
+        raise InvalidArgumentError(
+            f"`--out` must be hf://datasets/NAME/REPO if it is on the Hub, got {out!r}."
+        )
+    return Path(f"{found[1]}--{found[2]}"), f"{found[1]}/{found[2]}"
+
+
+def _upload(out: Path, repo_id: str) -> None:
+    from privacy_core.hub import publish_rows
+
+    found = publish_rows(out, repo_id=repo_id, client=_client())
+    say(f"Sent {out} to {repo_id}, revision {found.revision}; it is private.")
+
+
+def _client() -> HfApi:
+    from huggingface_hub import HfApi
+
+    return HfApi()
 
 
 def _rules(options: argparse.Namespace) -> RowRules:

@@ -139,3 +139,28 @@ def revision_report(
         "near_duplicates": survey.duplicates.as_json(),
         "not_covered": [*NOT_COVERED, *ALSO_NOT_COVERED],
     }
+
+
+def data_card(revision: Mapping[str, Any]) -> str:
+    """Return the README.md of a revised data set on the Hub.
+
+    Args:
+        revision: `revision.json`.
+    """
+    counts, model = revision["counts"], revision["model"]
+    split = revision["original"]["split"] or "train"
+    status = [f"- `{name}`: {n}, {STATUSES[name]}" for name, n in counts["by_status"].items()]
+    return "\n".join(
+        [
+            "---\nconfigs:\n- config_name: default\n  data_files:\n"
+            f"  - split: {split}\n    path: data/*.parquet\n---\n",
+            "# Revised faces\n",
+            f"{counts['rows']} rows whose faces were anonymized, each subject's at a strength of "
+            f"their own choice or the population's, by {model['id']} at {model['revision']}. "
+            f"`revision.json` says how, and lists what was withheld.\n",
+            *status,
+            "\n## What ε does not cover\n",
+            *(f"- {sentence}" for sentence in revision["not_covered"]),
+            "",
+        ]
+    )

@@ -116,7 +116,12 @@ class Workplace:
         Raises:
             OutputError: That is not possible.
         """
+        listed = {str(shard["file"]) for shard in revision["shards"]}
         with writing(self.out):
+            for path in sorted(self.part.rglob("*")):
+                # Half a file of a process that was killed: nobody else writes here any more.
+                if path.is_file() and path.relative_to(self.part).as_posix() not in listed:
+                    path.unlink()
             write_atomically(self.part / REVISION, as_json(revision))
             self.part.replace(self.out.absolute())
 

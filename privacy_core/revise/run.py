@@ -7,16 +7,11 @@ in turn, to the same bytes again. Knows no weights and no detector.
 
 from __future__ import annotations
 
-import hmac
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-from pyarrow import parquet
 
 from privacy_core.anonymize import Anonymizer
 from privacy_core.dataset import RowSource
@@ -26,10 +21,9 @@ from privacy_core.revise.columns import ColumnPlan, plan_columns
 from privacy_core.revise.crew import Crew
 from privacy_core.revise.report import revision_report, subject_accounts
 from privacy_core.revise.revision import Workplace, load_revision
-from privacy_core.revise.rows import WITHHELD, RevisedRow, RowReviser, RowRules
+from privacy_core.revise.rows import RowReviser, RowRules
+from privacy_core.revise.shards import ShardWriter, rows_per_shard, subject_key
 from privacy_core.revise.survey import Report, Survey
-
-ROWS_PER_SHARD = 512
 
 
 @dataclass(frozen=True)
@@ -40,14 +34,15 @@ class ReviseConfig:
         subject_column: Says who is shown; never in the revised data.
         drop_columns: Further columns to drop; None if nobody confirmed any.
         seed: Makes the noise repeatable and thereby void; None for secret noise.
-        rows_per_shard: Rows of the original data behind each file.
+        rows_per_shard: Rows of the original data behind each file; as `rows_per_shard` says when
+            None.
         crew: The processes that revise the same data at once; what comes out is the same.
     """
 
     subject_column: str = "subject"
     drop_columns: tuple[str, ...] | None = None
     seed: int | None = None
-    rows_per_shard: int = ROWS_PER_SHARD
+    rows_per_shard: int | None = None
     crew: Crew = field(default_factory=Crew)
 
 
@@ -63,6 +58,7 @@ class _Run:
     place: Workplace
     master: bytes = field(repr=False)
     reviser: RowReviser = field(repr=False)
+    rows_per_shard: int
 
 
 def revise(
@@ -120,7 +116,8 @@ def revise(
         image_column=source.image_column,
         key_of=lambda number: _row_key(master, number, config.seed),
     )
-    run = _Run(source, survey, rules, config, plan, place, master, reviser)
+    size = settings["rows_per_shard"]
+    run = _Run(source, survey, rules, config, plan, place, master, reviser, size)
     written = _write_shards(run, report)
     crew.wait()
     if not crew.is_first:
@@ -177,7 +174,7 @@ def _settings(
         "label_column": rules.label_column,
         "policy": rules.policy.as_json(),
         "seed": config.seed,
-        "rows_per_shard": config.rows_per_shard,
+        "rows_per_shard": config.rows_per_shard or rows_per_shard(len(source)),
     }
 
 
@@ -194,7 +191,7 @@ def _row_key(master: bytes, number: int, seed: int | None) -> NoiseKey:
 
 def _write_shards(run: _Run, report: Report | None) -> dict[str, dict[str, Any] | None]:
     """Write this process's shards and return every shard's record, None of another's."""
-    size = run.config.rows_per_shard
+    size = run.rows_per_shard
     n_shards = -(-len(run.source) // size)
     rows = iter(run.source)
     records: dict[str, dict[str, Any] | None] = {}
@@ -205,7 +202,10 @@ def _write_shards(run: _Run, report: Report | None) -> dict[str, dict[str, Any] 
         records[name] = run.place.record(name) if is_mine else None
         if is_mine and records[name] is None:
             mine = islice(rows, last - first)
-            writer = _ShardWriter(run, mine, name, first, report)
+            writer = ShardWriter(
+                run.reviser, run.plan, run.survey, run.master,
+                rows=mine, first=first, file=f"data/{name}", report=report,
+            )  # fmt: skip
             records[name] = run.place.write_shard(name, writer)
         else:
             # Another's, or already there and unchanged: its rows are passed over.
@@ -224,79 +224,6 @@ def _of_another(place: Workplace, name: str) -> dict[str, Any]:
             "another was to write. Use a shared disk, then go on with `--resume`."
         )
     return record
-
-
-@dataclass(frozen=True)
-class _ShardWriter:
-    """Writes one shard into the file it is called with and returns what to note about it."""
-
-    run: _Run
-    rows: Iterator[dict[str, Any]]
-    name: str
-    first: int
-    report: Report | None
-
-    def __call__(self, path: Path) -> dict[str, Any]:
-        counts: Counter[str] = Counter()
-        withheld: list[dict[str, object]] = []
-        subjects: dict[str, dict[str, Any]] = {}
-        schema = self.run.plan.features.arrow_schema
-        with parquet.ParquetWriter(path, schema) as writer:
-            for batch in self.run.reviser.batches(self._numbered()):
-                _write_batch(writer, batch, self.run.plan)
-                for row in batch:
-                    counts[row.status] += 1
-                    if row.status in WITHHELD:
-                        withheld.append({"row": row.number, "status": row.status})
-                    self._account(row, subjects)
-                if self.report is not None:
-                    self.report("Anonymizing", batch[-1].number + 1, len(self.run.source))
-        return {
-            "file": f"data/{self.name}",
-            "counts": dict(counts),
-            "withheld": withheld,
-            "subjects": subjects,
-        }
-
-    def _numbered(self) -> Iterator[tuple[int, str | None, dict[str, Any]]]:
-        dropped = set(self.run.plan.dropped)
-        for number, row in enumerate(self.rows, self.first):
-            kept = {name: value for name, value in row.items() if name not in dropped}
-            yield number, self.run.survey.subject(number), kept
-
-    def _account(self, row: RevisedRow, subjects: dict[str, dict[str, Any]]) -> None:
-        """Add what one row costs its subject: μ² adds up over independent noises."""
-        if row.subject is None or row.status != "revised" or row.columns is None:
-            return
-        key = subject_key(self.run.master, row.subject)
-        account = subjects.setdefault(key, {"n_rows": 0, "mu_squared": 0.0, "reason": None})
-        account["n_rows"] += 1
-        account["strength"] = row.columns["strength"]
-        if row.mu is None:
-            account["reason"] = account["reason"] or row.reason
-        else:
-            account["mu_squared"] += row.mu**2
-
-
-def _write_batch(
-    writer: parquet.ParquetWriter, batch: Sequence[RevisedRow], plan: ColumnPlan
-) -> None:
-    rows = [plan.features.encode_example(r.columns) for r in batch if r.columns is not None]
-    try:
-        table = pa.Table.from_pylist(rows, schema=plan.features.arrow_schema)
-    except pa.ArrowException as error:
-        raise InvalidArgumentError(
-            f"`DATA` must have columns that parquet can hold, got rows from {batch[0].number} on "
-            f"that it cannot ({type(error).__name__}). Name the odd column in `--drop-columns`."
-        ) from error
-    if rows:
-        writer.write_table(table)
-
-
-def subject_key(master: bytes, subject: str) -> str:
-    """Return the pseudonym of a subject, 32 hex digits; meaningless once the key is destroyed."""
-    message = f"privacy-dial subject {subject}".encode(errors="surrogatepass")
-    return hmac.digest(master, message, "sha256").hex()[:32]
 
 
 def _names_by_key(run: _Run) -> dict[str, str]:

@@ -284,6 +284,25 @@ def test_after_erasure_a_stand_in_of_the_same_size_is_attacked_and_the_file_says
     assert not list(Path(".m.private/shadows").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("model", "asked"), [("embedded", "embedded"), ("sdxl-turbo", f"sdxl-turbo@{'1' * 40}")]
+)
+def test_a_stand_in_is_made_by_the_model_of_the_request_at_its_commit(
+    run, monkeypatch, model, asked
+):
+    erase_first(run)
+    names = []
+    monkeypatch.setitem(
+        TOOLS, "load_backend", lambda name: names.append(name) or EmbeddedBackend(tiny_model())
+    )
+    revision = read("r/revision.json") | {"model": {"id": model, "revision": "1" * 40}}
+    Path("r/revision.json").write_text(json.dumps(revision))
+    code, _, err = run(*ERASED, "--models", 3)
+    assert code == 0, err
+    assert names == [asked]
+    assert "by another revision of the model" in err
+
+
 def test_a_given_reference_compares_the_released_model_where_the_originals_are_gone(run):
     arguments = ("unlearn", "m", "--revised", "r", "--out", "m3", "--reference", "retrain")
     assert run(*arguments)[0] == 0

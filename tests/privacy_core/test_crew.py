@@ -1,5 +1,6 @@
 """Several processes revise one data set: to the same bytes as one, and a stop costs nothing."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,9 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
 
 from privacy_core.__main__ import main
 from privacy_core.anonymize import Anonymizer
@@ -19,14 +23,16 @@ from privacy_core.commands.crew import joined, size_of
 from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.revise.crew import Crew
 from privacy_core.revise.revision import Workplace, load_revision
-from privacy_core.revise.rows import RowRules
+from privacy_core.revise.rows import BATCH, RowRules
 from privacy_core.revise.run import ReviseConfig, revise
+from privacy_core.revise.shards import MOST_ROWS, MOST_SHARDS, rows_per_shard
 from privacy_core.revise.survey import survey_rows
 from tests.privacy_core.people import (
     NO_FACE,
     MarkDetector,
     preferences,
     rows_of,
+    source_of,
     write_preferences,
     write_rows,
 )
@@ -140,6 +146,16 @@ def test_a_run_whose_processes_were_stopped_goes_on_with_any_number_of_them(run,
         assert files_of(tmp_path / f"out{i}") == files_of(tmp_path / "one")
 
 
+def test_half_a_file_of_a_process_that_was_killed_is_not_in_the_data_set(run, tmp_path):
+    run(1, "one")
+    run(2, "out", stop=(0, PER_SHARD))
+    part = Workplace(tmp_path / "out").part
+    (part / "data/.train-00003-of-00007.parquet.0badcafe").write_bytes(b"PAR1 half")
+    (part / ".revision.json.0badcafe").write_bytes(b"{")
+    run(2, "out", resume=True)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "one")
+
+
 def test_a_finished_run_is_found_finished_by_every_process(run):
     (first,) = run(1, "out")
     assert run(3, "out", resume=True) == [first] * 3
@@ -156,12 +172,55 @@ def test_a_shard_that_another_process_did_not_write_is_missed(run, tmp_path, mon
     assert not (tmp_path / "out").exists()
 
 
+@given(st.integers(1, 10**10))
+def test_a_folder_holds_every_shard_and_small_data_still_has_many(n_rows):
+    size = rows_per_shard(n_rows)
+    n_shards = -(-n_rows // size)
+    assert size % BATCH == 0  # so that no batch is cut short
+    assert n_shards <= MOST_SHARDS == 10_000
+    assert size <= MOST_ROWS or n_rows > MOST_ROWS * MOST_SHARDS
+    assert n_shards >= min(-(-n_rows // BATCH), 32)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_shards_follow_from_the_number_of_rows_and_not_of_processes(tmp_path, model, size):
+    source = source_of(tmp_path / "x.parquet", rows_of(1) * (BATCH + 2))
+    survey = survey_rows(source, subject_column="subject")
+    barrier = threading.Barrier(size)
+
+    def member(rank):
+        return revise(
+            source, survey, RowRules(preferences({}), others="keep"), tmp_path / "out",
+            anonymizer=Anonymizer(EmbeddedBackend(model), MarkDetector()),
+            config=ReviseConfig(seed=7, crew=Crew(rank, size, barrier.wait)),
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(size) as pool:
+        list(pool.map(member, range(size)))
+    shards = sorted((tmp_path / "out/data").iterdir())
+    assert [parquet.read_metadata(shard).num_rows for shard in shards] == [BATCH, 2]
+
+
 # --- The command -------------------------------------------------------------------------------
 
 
-def test_commands_that_do_not_share_their_work_refuse_several_processes(capsys):
-    assert main(["backends"], environment={"WORLD_SIZE": "2"}) == 2
-    assert "`backends` must be run by one process, got 2" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "backends",
+        "calibrate --backend sd15 d.parquet",
+        "audit-anonymization d.parquet --out a",
+        "train d.parquet --label-column label --out m",
+        "unlearn m --revised r --out m2",
+    ],
+)
+def test_commands_that_do_not_share_their_work_refuse_several_processes(capsys, arguments):
+    assert main(arguments.split(), environment={"WORLD_SIZE": "2"}) == 2
+    command = arguments.split()[0]
+    assert f"`{command}` must be run by one process, got 2" in capsys.readouterr().err
+
+
+def test_one_process_is_not_several():
     assert main(["backends"], environment={"WORLD_SIZE": "1"}) == 0
 
 
@@ -260,3 +319,16 @@ def test_where_one_real_process_refuses_the_others_do_not_wait_for_ever(tmp_path
     assert [process.returncode for process in processes] == [2, 2], said
     assert "must be a new or empty folder" in said[0]
     assert "Another process of this run ended early" in said[1]
+
+
+@pytest.mark.slow
+def test_real_processes_that_are_killed_at_random_moments_leave_what_one_process_leaves(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.revise_kill", "kill", "--rows", "260", "--kills", "4",
+         "--seed", "2", "--out", str(tmp_path / "found.json")],
+        check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    found = json.loads((tmp_path / "found.json").read_text())["kill"]
+    assert found["kills"] == 4
+    assert found["finished_runs"] == found["digests_equal"] >= 1
+    assert found["whole_shards_made_again"] == 0

@@ -279,6 +279,41 @@ def test_a_hub_id_is_read_at_its_revision(tmp_path):
     assert source.digest() == read_dataset(write_parquet(tmp_path / "x.parquet")).digest()
 
 
+@pytest.mark.parametrize(
+    ("path", "revision", "asked"),
+    [
+        ("hf://datasets/some/faces@abc", None, "abc"),
+        ("hf://datasets/some/faces@abc/", "abc", "abc"),
+        ("hf://datasets/some/faces@refs%2Fpr%2F1", None, "refs/pr/1"),
+        ("hf://datasets/some/faces", "abc", "abc"),
+    ],
+)
+def test_a_path_on_the_hub_is_read_at_its_revision(path, revision, asked):
+    seen = []
+
+    def load(name, *, revision):
+        seen.append((name, revision))
+        return hub(name, revision="abc")
+
+    source = read_dataset(path, revision=revision, load_from_hub=load)
+    assert seen == [("some/faces", asked)]
+    assert (source.name, source.is_local) == (path, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "revision", "mention"),
+    [
+        ("hf://datasets/some/faces", None, "must name the commit"),
+        ("hf://datasets/some/faces@abc", "def", "must be said once"),
+        ("hf://datasets/some/faces@abc/data/x.parquet", None, "Name the whole data set"),
+        ("hf://models/some/faces@abc", None, "must be hf://datasets/NAME/REPO@REVISION"),
+        ("hf://datasets/faces@abc", None, "must be hf://datasets/NAME/REPO@REVISION"),
+    ],
+)
+def test_a_path_on_the_hub_that_says_too_little_or_too_much_is_refused(path, revision, mention):
+    assert mention in message_of(path, revision=revision, load_from_hub=hub)
+
+
 def test_a_hub_id_without_a_revision_is_refused():
     message = message_of("some/faces", load_from_hub=hub)
     assert "`revision`" in message
