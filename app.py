@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import inspect
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 import gradio as gr
 import numpy as np
 import torch
+from gradio.events import api
 
 from feedback import (
     ACCOUNT_NAME,
@@ -49,6 +51,15 @@ from privacy_core.privacy import NOT_COVERED
 from privacy_core.report import verified_share, worst_case
 from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
 from shell.about import about_text
+from shell.api import (
+    Attribute,
+    JudgedStrength,
+    PublicCalls,
+    photo_of,
+    picture_name,
+    read_history,
+    recommendation,
+)
 from shell.chart import dial_chart
 from shell.copying import Load, health_report, open_copy, running
 from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
@@ -77,7 +88,7 @@ from shell.model_words import (
     verdict_line,
 )
 from shell.models import PASSED_ON, LoopQueue, LoopRun, RunView
-from shell.pictures import PictureFolder, Uploads, take_upload, tile
+from shell.pictures import PICTURE_NAME, PictureFolder, Uploads, take_upload, tile
 from shell.routes import (
     CRASHED,
     NOT_UNDERSTOOD,
@@ -89,6 +100,7 @@ from shell.routes import (
 )
 from shell.style import (
     ANNOUNCE,
+    ARROWS,
     CLEAR_RECORD,
     CONTRAST,
     CSS,
@@ -100,6 +112,7 @@ from shell.style import (
 )
 from shell.visit import OpenPhotos, Visit
 from shell.wording import (
+    COMPARED,
     CONSENT_CHOICES,
     CONSENT_QUESTION,
     CONSENT_TEXT,
@@ -262,6 +275,11 @@ class Handlers:
         visit = visit or Visit()
         variant = visit.photo().variant(strength)
         return self._pictures.preview(variant.image), self._line(variant), visit
+
+    @for_visitor
+    def compare(self, is_shown: bool) -> tuple[Any, Any]:
+        """Show or hide the original beside the variant, and what that means."""
+        return gr.update(visible=bool(is_shown)), gr.update(visible=bool(is_shown))
 
     @for_visitor
     def set_policy(
@@ -558,6 +576,110 @@ class CrowdHandlers:
         return found.said, found.charts, found.table
 
 
+class ApiHandlers:
+    """What programs may call, by the names in `routes.PUBLIC_CALLS`; every call stands alone.
+
+    Their docstrings are the description that programs get.
+
+    Args:
+        calls: Makes pictures.
+        desk: Knows where a dial stands by some answers.
+        pictures: What the page serves files from.
+        report: What `GET /health` tells.
+    """
+
+    def __init__(
+        self,
+        calls: PublicCalls,
+        desk: RatingDesk,
+        *,
+        pictures: PictureFolder,
+        report: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._calls = calls
+        self._desk = desk
+        self._pictures = pictures
+        self._report = report
+
+    @for_visitor
+    def anonymize(
+        self,
+        photo: gr.FileData,
+        strength: float = POPULATION_STRENGTH,
+        keep: list[Attribute] | None = None,
+        hide: list[Attribute] | None = None,
+    ) -> tuple[gr.FileData, dict[str, Any]]:
+        """Replace every face found in one photo by one that does not exist.
+
+        The photo is read in memory and deleted at once; nothing of it is stored. The picture can
+        be fetched for about 15 minutes and carries no metadata but the mark that it was edited.
+
+        Args:
+            photo: One uploaded picture (JPEG, PNG, WebP and the like; at most 25 MB), no address.
+            strength: How much of a face is replaced, in [0, 1]: 0 keeps it, 1 replaces it
+                completely, 0.8 is where every dial starts.
+            keep: Attributes to keep from the photo, at the price of some privacy.
+            hide: Attributes to drop and draw at random.
+
+        Returns:
+            The picture, a PNG of at most 2048 pixels on its longer side.
+            The report: strength, noise (sigma), privacy loss (mu, epsilon at delta; null without
+            a guarantee, with the reason), faces, model, and what is not covered.
+        """
+        made = self._calls.anonymize(photo, strength, keep=keep, hide=hide)
+        return self._file(made.variants[0], PICTURE_NAME), made.report
+
+    @for_visitor
+    def ladder(
+        self, photo: gr.FileData, strengths: list[float] | None = None
+    ) -> tuple[list[gr.FileData], dict[str, Any]]:
+        """Replace every face found in one photo, at several strengths on one noise path.
+
+        All of the pictures together tell no more than the weakest. See anonymize for the rest.
+
+        Args:
+            photo: One uploaded picture, no address.
+            strengths: 1 to 10 different numbers in [0, 1]; 0.2, 0.4, 0.6, 0.8 and 1 by default.
+
+        Returns:
+            The pictures, in the order of the strengths.
+            The report, one entry in variants for each picture, and what they cost together.
+        """
+        made = self._calls.ladder(photo, strengths)
+        files = [self._file(v, picture_name(i)) for i, v in enumerate(made.variants, 1)]
+        return files, made.report
+
+    @for_visitor
+    def recommend(self, history: list[JudgedStrength] | None = None) -> dict[str, Any]:
+        """Recommend a strength by answers to "how is it?"; nothing is remembered.
+
+        Args:
+            history: At most 200 answers, the latest last: strength in [0, 1]; just_right from 0
+                (still far too recognisable) over 2 (just right) to 4 (changed far too much); and
+                the photo it was about, by any name, if there are several.
+
+        Returns:
+            strength in [0, 1] for the photo of the latest answer, with low and high of the 90 %
+            interval of the ideal; source "own" once the answers say enough, else "population".
+        """
+        judgements = read_history(history)
+        return recommendation(self._desk.recommend(judgements, photo_id=photo_of(judgements)))
+
+    @for_visitor
+    def health(self) -> dict[str, Any]:
+        """Tell how the app is: versions, digest of the model, age of the copy, length of the queue.
+
+        Returns:
+            The same as GET /health.
+        """
+        return dict(self._report())
+
+    def _file(self, variant: Variant, name: str) -> Any:
+        path = self._pictures.download(variant, name=name)
+        # As a dictionary: Gradio would not find it in a list, and never delete the file.
+        return gr.FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
+
+
 _NO_RESULT = tuple(gr.skip() for _ in range(6))
 
 
@@ -631,6 +753,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
     desk: RatingDesk,
     loops: LoopQueue,
     cache: Path,
+    report: Callable[[], Mapping[str, Any]],
     examples: Sequence[Path] = (),
     curve: StrengthCurve | None = None,
     clip_radius: float | None = None,
@@ -644,6 +767,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         desk: Asks for answers and keeps them.
         loops: Runs the loop of the *Models* page.
         cache: Folder for pictures on their way to the browser, the value of `GRADIO_TEMP_DIR`.
+        report: What `GET /health` tells, for programs that ask by name.
         examples: Pictures to try.
         curve: How strength was measured, None where it was not.
         clip_radius: The model's C, for the table of ε; None leaves that out.
@@ -688,7 +812,10 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         _wire_dial(handlers, memory, dial)
         _wire_page(handlers, memory, dial, blind)
         _wire_result(handlers, memory, dial, blind, storage)
-        page.load(None, None, None, js=ANNOUNCE)
+        calls = PublicCalls(anonymizer, uploads=page.upload_file_set, curve=curve)
+        _wire_api(page, ApiHandlers(calls, desk, pictures=pictures, report=report))
+        for script in (ANNOUNCE, ARROWS):
+            page.load(None, None, None, js=script)
         loading = page.load(handlers.load, [memory.history], [storage, memory.history], **_QUICK)
         loading.success(None, memory.history, None, js=CLEAR_RECORD)
     _read_quietly(page)
@@ -763,10 +890,15 @@ class _Dial:
             self.status = gr.Markdown(elem_id="status")
             self.set = gr.Markdown(elem_id="set")
             with gr.Row():
-                self.original = _picture("Your photo", "Your photo", min_width=240)
+                # Beside each other on a phone too, with the dial in view.
+                self.original = _picture("Your photo", "Your photo", min_width=140)
                 self.variant = _picture(
-                    "Variant", "Your photo with the faces replaced", min_width=240
+                    "Variant", "Your photo with the faces replaced", min_width=140
                 )
+            self.compare = gr.Checkbox(
+                value=True, label="Compare with the original", elem_id="compare"
+            )
+            self.compared = gr.Markdown(COMPARED, elem_id="compared", elem_classes="quiet")
             info = "0 keeps the face, 1 replaces it completely"
             self.strength = gr.Slider(
                 0,
@@ -985,6 +1117,7 @@ def _wire_photo(
 def _wire_dial(handlers: Handlers, memory: _Memory, dial: _Dial) -> None:
     visit = memory.visit
     shown = [dial.variant, dial.privacy, visit]
+    dial.compare.input(handlers.compare, [dial.compare], [dial.original, dial.compared], **_LIVE)
     dial.strength.input(handlers.turn, [dial.strength, visit], shown, **_LIVE)
     policy = [dial.keep, dial.hide, dial.strength, visit]
     dial.keep.input(handlers.set_policy, policy, shown, **_LIVE)
@@ -1059,6 +1192,28 @@ def _wire_models(handlers: ModelHandlers, models: _Models) -> None:
     making = models.download.click(handlers.download_model, [run], [models.file], **_QUICK)
     making.success(None, models.file, None, js=SAVE_FILE)
     models.publish.click(handlers.publish_model, [run], [models.publish_said], **_QUICK)
+
+
+def _wire_api(page: gr.Blocks, handlers: ApiHandlers) -> None:
+    """Open what programs may call, each with the types of its signature."""
+    slow = {**_SLOW, "api_visibility": "public"}
+    quick = {**_QUICK, "api_visibility": "public"}
+    _open_call(page, handlers.anonymize, **slow)
+    _open_call(page, handlers.ladder, **slow)
+    _open_call(page, handlers.recommend, **quick)
+    _open_call(page, handlers.health, **quick)
+
+
+def _open_call(page: gr.Blocks, handler: Callable[..., Any], **limits: Any) -> None:
+    @functools.wraps(handler)
+    def call(*args: Any) -> Any:
+        return handler(*args)
+
+    # Gradio reads what a call returns from the signature, where postponed types are only text.
+    call.__signature__ = inspect.signature(handler, eval_str=True)  # type: ignore[attr-defined]
+    opened = api(call, api_name=handler.__name__, **limits)
+    for number in opened["inputs"]:
+        object.__setattr__(page.blocks[number], "async_move_resource_to_block_cache", _refuse_links)
 
 
 def launch_settings(
@@ -1194,6 +1349,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if said:
                 sys.stderr.write(f"{said}\n")
             kind = next((name for name in ("dataset", "bucket") if place[name]), "none")
+            page: gr.Blocks
+            report = functools.partial(
+                health_report,
+                sync,
+                fault=fault,
+                kind=kind,
+                model=backend.revision,
+                load=lambda: Load(queue_length(page), QUEUE_LIMIT, limiter.n_refused),
+            )
             loops = LoopQueue(
                 functools.partial(plan_loop, data=ROOT / "examples" / "labelled"),
                 environment={name: environment[name] for name in PASSED_ON if name in environment},
@@ -1213,6 +1377,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 clip_radius=backend.clip_radius,
                 examples=sorted((ROOT / "examples").glob("*-a.png"))[:6],
                 cache=Path(cache),
+                report=report,
                 publishing=open_publisher(
                     environment.get("PRIVACY_DIAL_MODELS") or None,
                     token=place["token"],
@@ -1225,14 +1390,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ),
             )
             page.queue(max_size=QUEUE_LIMIT, default_concurrency_limit=1, api_open=False)
-            report = functools.partial(
-                health_report,
-                sync,
-                fault=fault,
-                kind=kind,
-                model=backend.revision,
-                load=lambda: Load(queue_length(page), QUEUE_LIMIT, limiter.n_refused),
-            )
             settings = launch_settings(
                 data_dir=data_dir,
                 host=options.host,

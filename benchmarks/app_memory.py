@@ -75,18 +75,19 @@ class Tab:
         self.client = client
         self.session = secrets.token_hex(8)
         config = client.get("/config").json()
-        self.states = {c["id"] for c in config["components"] if c["type"] == "state"}
+        kept = {"state": None, "browserstate": ""}
+        self.kept = {c["id"]: kept[c["type"]] for c in config["components"] if c["type"] in kept}
         self.endpoints = {d["api_name"]: d for d in config["dependencies"]}
 
     def call(self, name: str, *values: object) -> Any:
         """Return the outputs of a handler."""
         endpoint, given = self.endpoints[name], iter(values)
-        data = [None if i in self.states else next(given) for i in endpoint["inputs"]]
+        data = [self.kept[i] if i in self.kept else next(given) for i in endpoint["inputs"]]
         body = {"fn_index": endpoint["id"], "data": data, "session_hash": self.session}
         if not endpoint["queue"]:
             response = self.client.post(f"{API}/run/predict", json=body)
             response.raise_for_status()
-            return response.json()["data"]
+            return self._remember(endpoint, response.json()["data"])
         self.client.post(f"{API}/queue/join", json=body).raise_for_status()
         address = f"{API}/queue/data?session_hash={self.session}"
         with self.client.stream("GET", address) as events:
@@ -95,8 +96,15 @@ class Tab:
                 if message.get("msg") == "process_completed":
                     if not message["success"]:
                         raise RuntimeError(f"{name}: {message['output']}")
-                    return message["output"]["data"]
+                    return self._remember(endpoint, message["output"]["data"])
         raise RuntimeError(f"{name}: no answer")
+
+    def _remember(self, endpoint: dict[str, Any], outputs: list[Any]) -> list[Any]:
+        """Keep what a browser keeps: its sealed history, which is a text."""
+        for number, value in zip(endpoint["outputs"], outputs, strict=True):
+            if isinstance(self.kept.get(number), str) and isinstance(value, str):
+                self.kept[number] = value
+        return outputs
 
     def open(self, photo: bytes) -> None:
         """Upload a photo and wait for its first variant."""

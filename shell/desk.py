@@ -152,11 +152,14 @@ class RatingDesk:
 
     def standing(self, visit: Visit, history: object) -> Standing:
         """Return where the dial stands for the visit's photo."""
-        judgements = self.judgements(history)
+        return self.recommend(self.judgements(history), photo_id=short_id(visit.photo_id))
+
+    def recommend(self, judgements: Sequence[Judgement], *, photo_id: str) -> Standing:
+        """Return where a dial stands by some answers, whoever gave them; remembers nothing."""
         return standing_of(
             judgements,
             Posterior.replay(judgements, prior=self._prior),
-            photo_id=short_id(visit.photo_id),
+            photo_id=photo_id,
             floor=self.floor,
             model=self._model,
         )

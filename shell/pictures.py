@@ -21,6 +21,7 @@ from privacy_core.faces import DigitalSourceType, encode_png
 from privacy_core.schema import RGB, Variant
 
 PREVIEW_SIDE = 720
+PICTURE_NAME = "privacy-dial.png"
 _CLOSE_UP = 2.2
 _TILE = 480
 
@@ -45,10 +46,10 @@ class PictureFolder:
         small.save(buffer, "JPEG", quality=90, xmp=self._mark)
         return self.file(buffer.getvalue(), "picture.jpg")
 
-    def download(self, variant: Variant) -> str:
+    def download(self, variant: Variant, *, name: str = PICTURE_NAME) -> str:
         """Write the file of a variant and return its path."""
         data = encode_png(variant.image, digital_source_type=self._source_type)
-        return self.file(data, "privacy-dial.png")
+        return self.file(data, name)
 
     def file(self, data: bytes, name: str) -> str:
         """Write a file for the browser under a random folder, which nobody can compute."""

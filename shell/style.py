@@ -44,7 +44,7 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 #examples .caption-label { display: none; }
 [role="tab"][aria-selected="true"] { color: #4338ca !important; }
 .dark [role="tab"][aria-selected="true"] { color: #a5b4fc !important; }
-[role="tab"] { min-height: 44px; }
+[role="tab"], #compare label { min-height: 44px; }
 @media (max-width: 480px) { .tab-container button { padding-inline: 8px !important; } }
 .quiet { opacity: .95; }
 .dial-chart { display: block; width: 100%; max-width: 460px; margin: 4px auto; overflow: visible; }
@@ -155,10 +155,30 @@ ANNOUNCE = """() => {
   }
 }"""
 """Lets screen readers speak the lines that change."""
-SCROLL_TO_HEADING = "() => document.getElementById('heading')?.scrollIntoView()"
-SCROLL_TO_DIAL = "() => document.getElementById('status')?.scrollIntoView()"
-SCROLL_TO_LOOP = "() => document.getElementById('loop-said')?.scrollIntoView()"
-"""Bring the new part into view; on a phone the button that was pressed is far below it."""
+ARROWS = """() => {
+  document.addEventListener("keydown", (event) => {
+    const step = {ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1}[event.key];
+    const group = event.target.type === "radio" && event.target.closest("fieldset");
+    if (!step || !group) return;
+    const all = [...group.querySelectorAll("input[type=radio]")];
+    const next = all[(all.indexOf(event.target) + step + all.length) % all.length];
+    event.preventDefault();
+    next.focus();
+    next.click();
+  });
+}"""
+"""Lets arrow keys choose among the answers to a question: Gradio gives each a group of its own."""
+_GO = """() => {
+  const part = document.getElementById("%s");
+  part?.scrollIntoView();
+  part?.setAttribute("tabindex", "-1");
+  part?.focus({preventScroll: true});
+}"""
+SCROLL_TO_HEADING = _GO % "heading"
+SCROLL_TO_DIAL = _GO % "status"
+SCROLL_TO_LOOP = _GO % "loop-said"
+"""Bring the new part into view and focus: on a phone the button that was pressed is far below it,
+and where it is gone, keys and screen readers would start again from the top."""
 HISTORY_KEY = "privacy-dial-history"
 """Where the browser keeps its record, sealed here; so the key Gradio asks for is no secret."""
 CLEAR_RECORD = f"""(history) => {{

@@ -26,7 +26,8 @@ NONE = "None of these is good enough"
 WHY_NOT = ("All are too recognisable", "All are changed too much")
 WHY_NOT_ANSWERS = (1, 3)
 """`WHY_NOT` as `just_right`: how far off they are is not asked, so slightly."""
-QUESTION = "## Which one would you post?\nFour strengths in random order."
+COMPARED = "A variant picked while looking at the original is outside ε."
+QUESTION = f"## Which one would you post?\nFour strengths in random order. {COMPARED}"
 REVEALED = "## Your dial"
 INTRO = """# Privacy Dial
 Turn one dial from “still me” to “somebody else”, and download the portrait you would post.

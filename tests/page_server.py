@@ -78,6 +78,13 @@ def start(folder: Path, **collaborators: Any) -> RunningPage:
     limiter = collaborators.pop("limiter", None) or Limiter()
     queue_limit = collaborators.pop("queue_limit", app.QUEUE_LIMIT)
     backend = EmbeddedBackend.load(write_tiny_model(folder / "model"))
+
+    def report():
+        load = Load(app.queue_length(page), queue_limit, limiter.n_refused)
+        return health_report(
+            sync, fault=None, kind="none", model=backend.revision, load=lambda: load
+        )
+
     page = app.build_page(
         **{
             "anonymizer": Anonymizer(backend, HogDetector(smallest_face=80, threshold=0.5)),
@@ -88,17 +95,12 @@ def start(folder: Path, **collaborators: Any) -> RunningPage:
                 functools.partial(plan_loop, data=PEOPLE), environment=dict(os.environ)
             ),
             "cache": cache,
+            "report": report,
             "curve": backend.model.curve,
             **collaborators,
         }
     )
     page.queue(max_size=queue_limit, default_concurrency_limit=1, api_open=False)
-
-    def report():
-        load = Load(app.queue_length(page), queue_limit, limiter.n_refused)
-        return health_report(
-            sync, fault=None, kind="none", model=backend.revision, load=lambda: load
-        )
 
     settings = app.launch_settings(
         data_dir=data_dir,

@@ -30,6 +30,7 @@ from shell import pictures
 from shell import visit as visits
 from shell.desk import Clicks, RatingDesk
 from shell.pictures import PictureFolder, tile
+from shell.routes import PUBLIC_CALLS
 from shell.visit import Visit, working_photo
 from shell.wording import (
     LETTERS,
@@ -603,6 +604,12 @@ def test_choosing_asks_how_it_is_or_what_is_wrong(visitor, portrait):
         assert [o["visible"] for o in visitor.call("choose", best)[:2]] == is_shown
 
 
+@pytest.mark.parametrize("is_shown", [True, False])
+def test_the_original_comes_and_goes_with_what_looking_at_it_means(visitor, is_shown):
+    original, said = visitor.call("compare", is_shown)
+    assert original["visible"] is said["visible"] is is_shown
+
+
 def test_another_treatment_of_attributes_shows_another_variant(visitor, portrait):
     first = visitor.open(portrait)[5]
     second = visitor.call("set_policy", ["smiling"], ["gender"], 0.8)[0]
@@ -687,10 +694,11 @@ def test_the_page_is_launched_hardened(running, tmp_path):
     assert not running.page.api_open
 
 
-def test_every_endpoint_is_private(running, visitor):
-    assert {fn.api_visibility for fn in running.page.fns.values()} == {"private"}
+def test_every_endpoint_but_the_four_for_programs_is_private(running, visitor):
+    public = {fn.name for fn in running.page.fns.values() if fn.api_visibility != "private"}
+    assert public == PUBLIC_CALLS
     info = visitor.get(f"{API}/info").json()
-    assert info["named_endpoints"] == {}
+    assert {name.strip("/") for name in info["named_endpoints"]} == PUBLIC_CALLS
     assert info["unnamed_endpoints"] == {}
 
 
