@@ -15,7 +15,11 @@ SERIOUS = {"serious", "critical"}
 
 
 def faults_of(tab):
-    """Return what axe calls serious: its rule and where."""
+    """Return what axe calls serious, once nothing fades in any more: its rule and where."""
+    tab.wait_for_function(
+        "document.getAnimations().every((a) => a.playState !== 'running')"
+        " && document.querySelector('.pending, .generating') === null"
+    )
     found = Axe().run(tab).response["violations"]
     return [
         (violation["id"], node["html"][:120])
@@ -31,7 +35,6 @@ def test_nothing_serious_stands_in_the_way_of_a_screen_reader(running, open_tab,
     go(tab, running)
     for name in TABS:
         show(tab, name)
-        tab.wait_for_timeout(500)
         assert faults_of(tab) == []
 
 

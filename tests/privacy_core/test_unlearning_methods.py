@@ -196,8 +196,8 @@ def test_fine_tuning_learns_the_replacement_and_costs_its_epochs(network):
     assert (result.model.logits(rows.images).argmax(1) == rows.labels).mean() > before
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(4, 5), (15, 5), (28, 7), (90, 10)])
-def test_the_default_length_is_a_quarter_within_bounds(network, epochs, expected):
+@pytest.mark.parametrize(("epochs", "expected"), [(4, 5), (14, 5), (20, 7), (90, 31)])
+def test_the_default_length_is_a_third_and_a_bit_of_the_recipes(network, epochs, expected):
     recipe = replace(network.record.recipe, epochs=epochs)
     assert finetune_restart.default_epochs(recipe) == expected
 

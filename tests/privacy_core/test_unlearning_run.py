@@ -160,7 +160,7 @@ def test_rows_without_a_label_are_not_trained_on(network):
 def test_a_result_as_json_holds_numbers_and_no_rows(network):
     request = UnlearnRequest(network, revise(pictures()), "finetune-restart", seed=1)
     found = unlearn(request).as_json()
-    assert found["settings"] == {"factor": 2.0, "epochs": None}
+    assert found["settings"] == {"factor": 1.0, "epochs": None}
     assert found["guarantee"]["epsilon"] is None
     assert (found["n_train"], found["n_retain"], found["n_replacement"]) == (64, 48, 16)
     assert "images" not in str(found)
