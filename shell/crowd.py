@@ -10,7 +10,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from feedback import FeedbackError
@@ -85,29 +85,41 @@ class Crowd:
         self._next = float("-inf")
         self._found: Publication | None = None
         self._fault = ""
+        self._pages: dict[Source | None, CrowdPage] = {}
 
     def page(self, source: str = EVERYTHING) -> CrowdPage:
         """Return what to show about one kind of photo; a fault of the Hub is a sentence in it."""
         if self._read is None:
             return CrowdPage(NOT_SET)
-        found, fault = self._look()
-        if found is None:
-            return CrowdPage(f"**The data set cannot be read.** {fault}")
-        view = crowd_view(found.ratings, source=_source(source))
-        release = _release_of(found, self._model_version)
-        late = f" It could not be read again: {fault}" if fault else ""
-        return CrowdPage(_said(found, view) + late, _charts(view, release), _table(view))
-
-    def _look(self) -> tuple[Publication | None, str]:
+        kind = _source(source)
         with self._lock:
-            if self._read is not None and self._clock() >= self._next:
-                try:
-                    self._found, self._fault = self._read(), ""
-                    self._next = self._clock() + FRESH_SECONDS
-                except FeedbackError as error:
-                    self._fault = str(error)
-                    self._next = self._clock() + RETRY_SECONDS
-            return self._found, self._fault
+            self._look()
+            if self._found is None:
+                return CrowdPage(f"**The data set cannot be read.** {self._fault}")
+            # Counting a large data set takes seconds; nothing changes until it is read again.
+            if kind not in self._pages:
+                self._pages[kind] = self._made(self._found, kind)
+            page, fault = self._pages[kind], self._fault
+        late = f" It could not be read again: {fault}" if fault else ""
+        return replace(page, said=page.said + late)
+
+    def _look(self) -> None:
+        """Read the data set where it was not lately."""
+        if self._read is None or self._clock() < self._next:
+            return
+        try:
+            self._found, self._fault = self._read(), ""
+        except FeedbackError as error:
+            self._fault = str(error)
+            self._next = self._clock() + RETRY_SECONDS
+        else:
+            self._pages.clear()
+            self._next = self._clock() + FRESH_SECONDS
+
+    def _made(self, found: Publication, kind: Source | None) -> CrowdPage:
+        view = crowd_view(found.ratings, source=kind)
+        release = _release_of(found, self._model_version)
+        return CrowdPage(_said(found, view), _charts(view, release), _table(view))
 
 
 def open_crowd(repo_id: str | None, *, model_version: str, endpoint: str | None = None) -> Crowd:

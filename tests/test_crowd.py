@@ -163,3 +163,21 @@ def test_every_chart_says_in_words_what_it_shows():
         assert len(parsed(svg).get("aria-label")) > 60
     assert answers_chart(crowd_view([])) == ""
     assert saved(answers_chart(view)).startswith(b"<svg")
+
+
+def test_answers_are_counted_once_for_each_reading_not_for_each_click(monkeypatch):
+    now, counted = [0.0], []
+
+    def count(ratings, *, source):
+        counted.append(source)
+        return crowd_view(ratings, source=source)
+
+    monkeypatch.setattr("shell.crowd.crowd_view", count)
+    crowd = Crowd(lambda: publication(answered(11)), clock=lambda: now[0])
+    shown = [crowd.page("own_photo") for _ in range(3)]
+    crowd.page()
+    assert counted == ["own_photo", None]
+    assert shown[0] == shown[2]
+    now[0] = FRESH_SECONDS
+    crowd.page("own_photo")
+    assert counted == ["own_photo", None, "own_photo"]
