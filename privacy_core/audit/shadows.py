@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from privacy_core.unlearning.run import unlearn
 from privacy_core.unlearning.targets import TargetModel, versions
 from privacy_core.unlearning.tensors import module_digest
 from privacy_core.unlearning.training import Cost, Watch, quiet
+from privacy_core.wholefile import whole_file
 
 SCHEMA_VERSION = 1
 Role = Literal["original", "reference", "control", "unlearned"]
@@ -215,14 +215,10 @@ class Maker:
 
 
 def _save(path: Path, model: TargetModel, cost: Cost) -> None:
-    temporary = path.with_suffix(f".{secrets.token_hex(4)}.part")
     state = {name: value.contiguous() for name, value in model.module().state_dict().items()}
     metadata = {"cost": json.dumps(asdict(cost)), "format": "pt"}
-    try:
-        save_file(state, temporary, metadata=metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as draft:
+        save_file(state, draft, metadata=metadata)
 
 
 def _load(path: Path, like: TargetModel) -> tuple[TargetModel, Cost] | None:

@@ -5,9 +5,7 @@ Knows files and curves only; nothing is measured here.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from privacy_core.backends.registry import Family, HubModel
 from privacy_core.errors import InvalidArgumentError, ModelError, OutputError
 from privacy_core.schema import SCHEMA_VERSION, StrengthCurve
+from privacy_core.wholefile import whole_file
 
 CURVES = Path(__file__).resolve().parents[2] / "models" / "curves"
 """Where `calibrate --backend` writes, unless told otherwise."""
@@ -56,14 +55,11 @@ def save(folder: Path, model: HubModel, revision: str, curve: StrengthCurve) -> 
         },
         indent=1,
     )
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(text + "\n")
-        part.replace(path)
+        with whole_file(path) as draft:
+            draft.write_text(text + "\n")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise OutputError(
             f"The strength curve could not be written to {str(path)!r} "
             f"({error.strerror or type(error).__name__}). Make the folder writable."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import secrets
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,6 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.schema import RGB
+from privacy_core.wholefile import whole_file
 
 DigitalSourceType = Literal[
     "compositeWithTrainedAlgorithmicMedia", "algorithmicallyEnhanced", "trainedAlgorithmicMedia"
@@ -87,14 +86,10 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OutputError: The file cannot be written; nothing is left behind.
     """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-        temporary.replace(path)
+        with whole_file(path) as draft:
+            draft.write_bytes(data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise OutputError(
             f"`out` must be a file in a folder you can write to, got {str(path)!r} "
             f"({error.strerror or type(error).__name__}). Choose another place."

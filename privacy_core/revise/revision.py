@@ -27,6 +27,7 @@ from pyarrow import parquet
 
 from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.schema import SCHEMA_VERSION
+from privacy_core.wholefile import whole_file
 
 KEY_BYTES = 32
 REVISION = "revision.json"
@@ -281,15 +282,8 @@ def as_json(value: Any) -> bytes:
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file so that no reader sees half of it; an old one of that name is replaced."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with whole_file(path, mode=mode) as draft:
+        draft.write_bytes(data)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ which pictures of them can be made: it is private and goes when the audit is don
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from privacy_core.audit.anonymization.landmarks import Arrays
 from privacy_core.errors import InvalidArgumentError, OutputError
+from privacy_core.wholefile import whole_file
 
 _CONFIG = "config.json"
 _BETWEEN = "|"
@@ -125,13 +125,10 @@ class Records:
 
     def _write(self, path: Path, write: Callable[[IO[bytes]], object]) -> None:
         # Another process may be writing the same chunk.
-        temporary = path.with_suffix(f".{os.getpid()}.part")
         try:
-            with temporary.open("wb") as file:
+            with whole_file(path) as draft, draft.open("wb") as file:
                 write(file)
-            temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"The chunk {path.stem!r} cannot be written "
                 f"({error.strerror or type(error).__name__}). Free space and run again."
