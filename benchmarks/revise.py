@@ -43,8 +43,8 @@ _DIFFERENT = 64
 _STRENGTH = 0.8
 
 
-class _FixedFace:
-    """Finds one face where the photos have it."""
+class FixedFace:
+    """Finds one face where the photos have it, so that no time goes into looking."""
 
     name = "fixed"
 
@@ -82,7 +82,7 @@ def write_data(path: Path, n_rows: int) -> None:
 def measure_revise(data: Path, out: Path, backend: str) -> dict[str, Any]:
     """Revise once and return seconds and the largest memory of this process."""
     torch.set_num_threads(1)
-    detector: FaceDetector = _FixedFace() if backend == "solid" else default_detector()
+    detector: FaceDetector = FixedFace() if backend == "solid" else default_detector()
     anonymizer = Anonymizer(load_backend(backend), detector)
     source = read_dataset(data)
     rules = RowRules(Preferences({}, _STRENGTH))

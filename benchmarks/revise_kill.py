@@ -37,31 +37,18 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
+from benchmarks.revise import FixedFace
 from privacy_core.__main__ import main as privacy_core
 from privacy_core.backends import load_backend
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.dataset import read_dataset
 from privacy_core.faces import FaceDetector, default_detector
-from privacy_core.faces.align import TEMPLATE
 from privacy_core.revise.rows import BATCH
 from privacy_core.revise.run import ReviseConfig
-from privacy_core.schema import RGB, Face
 
 ROOT = Path(__file__).resolve().parents[1]
 _FORK = multiprocessing.get_context("fork")
 _IMPORTED = (EmbeddedBackend, ReviseConfig)
-
-
-class _FixedFace:
-    """Finds one face where the photos have it, so that no time goes into looking."""
-
-    name = "fixed"
-
-    def detect(self, pixels: RGB) -> list[Face]:
-        """Return that face."""
-        half = pixels.shape[0] / 2
-        box = (half - 52, half - 52, half + 52, half + 52)
-        return [Face(box, TEMPLATE + (half - 64), 1.0, self.name)]
 
 
 def write_data(folder: Path, n_rows: int) -> None:
@@ -117,7 +104,7 @@ class Setup:
         log = os.open(f"{out}.{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        detector: FaceDetector = default_detector() if self.detects else _FixedFace()
+        detector: FaceDetector = default_detector() if self.detects else FixedFace()
         started = time.perf_counter()
         code = privacy_core(
             ["revise", "d.parquet", "--preferences", "p.json", "--out", out, "--seed", "7",

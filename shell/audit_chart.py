@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-WIDTH = 340
+from shell.svg import drawing, level, text
+
 _LEFT, _RIGHT = 42, 334
 GROUPS = ("original", "unlearned", "reference")
 ROWS = ("retain", "forget", "revised", "test")
@@ -34,7 +34,7 @@ def accuracy_chart(audit: Mapping[str, Any]) -> str:
         return ground - (ground - top) * share
 
     parts = [_legend(tuple(found))]
-    parts += [_grid(_LEFT, y(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
+    parts += [level(_LEFT, _RIGHT, y(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
     for place, name in enumerate(rows):
         for number, (group, values) in enumerate(found.items()):
             if name not in values:
@@ -46,8 +46,8 @@ def accuracy_chart(audit: Mapping[str, Any]) -> str:
                 f'height="{ground - y(value):.1f}"/>'
                 f'<path class="interval" d="M{x + wide / 2 - 1:.1f} {y(low):.1f}V{y(high):.1f}"/>'
             )
-        parts.append(_text(_LEFT + span * (place + 0.5), ground + 17, name, anchor="middle"))
-    return _svg(ground + 24, accuracy_sentence(audit), parts)
+        parts.append(text(_LEFT + span * (place + 0.5), ground + 17, name, anchor="middle"))
+    return drawing(ground + 24, accuracy_sentence(audit), parts)
 
 
 def accuracy_sentence(audit: Mapping[str, Any]) -> str:
@@ -73,24 +73,24 @@ def attack_chart(audit: Mapping[str, Any]) -> str:
 
     parts = [
         f'<line class="rule" x1="{x(at):.1f}" x2="{x(at):.1f}" y1="22" y2="{ground}"/>'
-        + _text(x(at), ground + 16, words, anchor="middle")
+        + text(x(at), ground + 16, words, anchor="middle")
         for at, words in ((0.0, "0"), (_HALF, "0.5 guessing"), (1.0, "1"))
     ]
     if limit is not None:
         parts.append(
             f'<line class="limit" x1="{x(limit):.1f}" x2="{x(limit):.1f}" y1="18" y2="{ground}"/>'
-            + _text(x(limit), 13, f"limit {limit:.2f}", anchor="middle")
+            + text(x(limit), 13, f"limit {limit:.2f}", anchor="middle")
         )
     for place, (group, values) in enumerate(found.items()):
         value, low, high = _ends(values)
         y = 40 + 30 * place
         name = "control" if group == "reference" else group
         parts.append(
-            _text(0, y + 4, name)
+            text(0, y + 4, name)
             + f'<path class="interval {group}" d="M{x(low):.1f} {y}H{x(high):.1f}"/>'
             f'<circle class="{group}" cx="{x(value):.1f}" cy="{y}" r="5.5"/>'
         )
-    return _svg(ground + 24, attack_sentence(audit), parts)
+    return drawing(ground + 24, attack_sentence(audit), parts)
 
 
 def attack_sentence(audit: Mapping[str, Any]) -> str:
@@ -113,18 +113,18 @@ def cost_chart(audit: Mapping[str, Any]) -> str:
     highest = max(1.0, *ratios.values())
     parts, y = [], 20
     for name, ratio in ratios.items():
-        parts.append(_text(0, y, name.replace("_", " ")))
+        parts.append(text(0, y, name.replace("_", " ")))
         for group, share in (("unlearned", ratio), ("reference", 1.0)):
             y += 8
             parts.append(
                 f'<rect class="{group}" x="0" y="{y}" height="12" '
                 f'width="{max(1.0, 250 * share / highest):.1f}"/>'
-                + _text(max(1.0, 250 * share / highest) + 6, y + 11, f"{share:.0%}")
+                + text(max(1.0, 250 * share / highest) + 6, y + 11, f"{share:.0%}")
             )
             y += 8
         y += 24
     parts.insert(0, _legend(("unlearned", "reference"), y=y + 2))
-    return _svg(y + 10, cost_sentence(audit), parts)
+    return drawing(y + 10, cost_sentence(audit), parts)
 
 
 def cost_sentence(audit: Mapping[str, Any]) -> str:
@@ -183,23 +183,6 @@ def _between(values: Mapping[str, float | None]) -> str:
 def _legend(groups: Sequence[str], *, y: int = 12) -> str:
     return "".join(
         f'<rect class="{group}" x="{8 + 108 * place}" y="{y - 9}" width="10" height="10"/>'
-        + _text(23 + 108 * place, y, group)
+        + text(23 + 108 * place, y, group)
         for place, group in enumerate(groups)
-    )
-
-
-def _grid(x: float, y: float, words: str) -> str:
-    line = f'<line class="rule" x1="{x}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return line + _text(x - 4, y + 4, words, anchor="end")
-
-
-def _text(x: float, y: float, words: str, *, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def _svg(height: float, sentence: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg class="audit-chart" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        f'aria-label={quoteattr(sentence)} xmlns="http://www.w3.org/2000/svg">'
-        f"{''.join(parts)}</svg>"
     )

@@ -10,13 +10,12 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from html import escape
-from xml.sax.saxutils import quoteattr
 
 from feedback.publish.crowd import CrowdView, Tenth
 from feedback.publish.reading import PublicRelease
+from shell.svg import drawing, level, text
 
-WIDTH, HEIGHT = 340, 190
+HEIGHT = 190
 _LEFT, _RIGHT = 40, 330
 _TOP, _GROUND = 34, 150
 _COVER = 0.9
@@ -59,7 +58,9 @@ def population_chart(release: PublicRelease) -> str:
         return _GROUND - (_GROUND - _TOP) * min(max(raters, 0.0), highest) / highest
 
     step = _round_step(highest)
-    parts = [_grid(y(n * step), f"{n * step:g}") for n in range(int(highest / step) + 1)]
+    parts = [
+        level(_LEFT, _RIGHT, y(n * step), f"{n * step:g}") for n in range(int(highest / step) + 1)
+    ]
     for number, raters in enumerate(release.noisy_raters):
         x = _LEFT + span * number
         parts.append(
@@ -68,8 +69,8 @@ def population_chart(release: PublicRelease) -> str:
             f'<path class="interval" d="M{x + span / 2:.1f} {y(raters - margin):.1f}'
             f'V{y(raters + margin):.1f}"/>'
         )
-    parts.append(_text(0, 14, "raters who prefer this strength (noisy)"))
-    return _svg([*parts, *_axis()], population_sentence(release))
+    parts.append(text(0, 14, "raters who prefer this strength (noisy)"))
+    return drawing(HEIGHT, population_sentence(release), [*parts, *_axis()])
 
 
 def population_sentence(release: PublicRelease) -> str:
@@ -87,7 +88,7 @@ def answers_chart(view: CrowdView) -> str:
     """Return the shares of the three kinds of answers over strength; "" without answers."""
     if not view.tenths:
         return ""
-    parts = [_grid(_y(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
+    parts = [level(_LEFT, _RIGHT, _y(share), f"{share:.0%}") for share in (0.0, 0.5, 1.0)]
     for css, _, field in _LINES:
         points = [(_middle(tenth), _y(getattr(tenth, field))) for tenth in view.tenths]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
@@ -102,8 +103,8 @@ def answers_chart(view: CrowdView) -> str:
     ]
     for place, (css, words, _) in enumerate(_LINES):
         x = _LEGEND[place]
-        parts.append(f'<circle class="{css}" cx="{x}" cy="10" r="4"/>' + _text(x + 8, 14, words))
-    return _svg([*parts, *_axis()], answers_sentence(view))
+        parts.append(f'<circle class="{css}" cx="{x}" cy="10" r="4"/>' + text(x + 8, 14, words))
+    return drawing(HEIGHT, answers_sentence(view), [*parts, *_axis()])
 
 
 def answers_sentence(view: CrowdView) -> str:
@@ -172,31 +173,14 @@ def _y(share: float) -> float:
     return _GROUND - (_GROUND - _TOP) * share
 
 
-def _grid(y: float, words: str) -> str:
-    line = f'<line class="rule" x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return line + _text(_LEFT - 4, y + 4, words, anchor="end")
-
-
 def _axis() -> list[str]:
     width = _RIGHT - _LEFT
     ticks = [
-        _text(_LEFT + width * at, _GROUND + 17, f"{at:g}", anchor="middle")
+        text(_LEFT + width * at, _GROUND + 17, f"{at:g}", anchor="middle")
         for at in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     return [
         *ticks,
-        _text(_LEFT - 8, _GROUND + 34, "still me"),
-        _text(_RIGHT + 8, _GROUND + 34, "somebody else", anchor="end"),
+        text(_LEFT - 8, _GROUND + 34, "still me"),
+        text(_RIGHT + 8, _GROUND + 34, "somebody else", anchor="end"),
     ]
-
-
-def _text(x: float, y: float, words: str, *, anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
-
-
-def _svg(parts: Sequence[str], sentence: str) -> str:
-    return (
-        f'<svg class="audit-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label={quoteattr(sentence)} xmlns="http://www.w3.org/2000/svg">'
-        f"{''.join(parts)}</svg>"
-    )

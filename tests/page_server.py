@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import os
 import secrets
+import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +248,17 @@ def visitor_fixture(running):
 @pytest.fixture(scope="module", name="portrait")
 def portrait_fixture(astronaut):
     return jpeg(astronaut)
+
+
+@contextlib.contextmanager
+def listening(handler):
+    """Run an HTTP server of another origin on loopback and lend its port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

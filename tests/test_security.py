@@ -10,7 +10,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -27,6 +27,7 @@ from tests.page_server import (  # noqa: F401 - fixtures come by their names
     answer,
     ask,
     jpeg,
+    listening,
     pictures_of,
     portrait_fixture,
     start,
@@ -332,13 +333,8 @@ def listener():
         def log_message(self, *_):
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", asked
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(Handler) as port:
+        yield f"http://127.0.0.1:{port}", asked
 
 
 def links(address, upload):

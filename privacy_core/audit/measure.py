@@ -57,11 +57,6 @@ class Measured:
     values: Mapping[str, Any]
     attack: Attack | None = field(repr=False, default=None)
 
-    @property
-    def mean_accuracy(self) -> dict[str, float]:
-        """Split → mean accuracy."""
-        return {name: one["value"] for name, one in self.values["accuracy"].items()}
-
 
 def measure(
     models: Sequence[Outputs],

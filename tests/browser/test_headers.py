@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from PIL import Image
 
 from tests.browser.test_page import go, watch
+from tests.page_server import listening
 
 pytestmark = [
     pytest.mark.browser,
@@ -35,13 +35,8 @@ def elsewhere(running):
         def log_message(self, *_):
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield f"http://localhost:{server.server_address[1]}", asked
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with listening(Handler) as port:
+        yield f"http://localhost:{port}", asked
 
 
 SMUGGLE = """async (address) => {

@@ -17,6 +17,7 @@ from privacy_core.audit.estimates import (
     interval,
     mean_over_people,
 )
+from privacy_core.calibrate import verification_threshold
 from privacy_core.errors import InvalidArgumentError
 
 Ints = NDArray[np.int64]
@@ -53,9 +54,8 @@ def threshold_of(originals: Floats, people: Ints, *, false_accept_rate: float) -
     Raises:
         InvalidArgumentError: Fewer than 10 / `false_accept_rate` pairs of strangers.
     """
-    n_pairs = check_strangers(people, false_accept_rate=false_accept_rate)
-    pairs = distances(originals, originals)[np.triu(people[:, None] != people, 1)]
-    return float(np.quantile(pairs, false_accept_rate)), n_pairs
+    check_strangers(people, false_accept_rate=false_accept_rate)
+    return verification_threshold(originals, people, false_accept_rate=false_accept_rate)
 
 
 def share_over_people(

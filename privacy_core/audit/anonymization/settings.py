@@ -16,7 +16,6 @@ from privacy_core.schema import ATTRIBUTES, AttributePolicy, check_strength
 
 EMBEDDED, K_SAME, LAPLACE = "embedded", "k-same", "latent-laplace"
 METHODS = (EMBEDDED, "blur", "pixelate", "solid", K_SAME, LAPLACE)
-FILTERS = ("blur", "pixelate")
 _STRENGTHS = (0.0, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
 _BETWEEN = (0.7, 0.85)
 """Strengths that no adversary is trained on."""
