@@ -94,7 +94,9 @@ def draw(
             factors.expand(len(y), k),
             context=None,
             attributes=tokens,
+            n_steps=16,
             caution=CAUTION,
+            guidance=0.0,
         )
 
     def noise(n: int) -> Tensor:

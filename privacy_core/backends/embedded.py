@@ -19,6 +19,7 @@ from torch import Tensor
 from privacy_core.backends.base import FaceRequest, GeneratedFace
 from privacy_core.diffusion.code import known_mask
 from privacy_core.diffusion.denoiser import NULL
+from privacy_core.diffusion.kept import KEPT_SHARE, keeps, kept_coordinates, values_drawn
 from privacy_core.diffusion.model import EmbeddedModel, load_model
 from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX
@@ -73,6 +74,18 @@ class EmbeddedBackend:
         code = self.model.code
         return float(code.clip_radius(code.policy_factors(AttributePolicy())[None])[0])
 
+    @property
+    def _amplitude(self) -> float:
+        """A, the length of a kept attribute's coordinate."""
+        return KEPT_SHARE * self.clip_radius
+
+    def radius_of(self, policy: AttributePolicy) -> float:
+        """Return the largest norm of what is noised under a policy: C and n kept attributes."""
+        code = self.model.code
+        radius = float(code.clip_radius(code.policy_factors(policy)[None])[0])
+        n_kept = int(keeps(self.model.predictor, policy).sum())
+        return math.hypot(radius, self._amplitude * math.sqrt(n_kept))
+
     @cached_property
     def _sigmas(self) -> tuple[float, ...]:
         return tuple(float(sigma) for sigma in self.curve.rung_sigmas())
@@ -90,16 +103,15 @@ class EmbeddedBackend:
         code = self.model.code
         rungs = [self.curve.rung(request.strength) for request in requests]
         factors = torch.stack([code.policy_factors(request.policy) for request in requests])
-        radius = code.clip_radius(factors)
-        pixels = torch.from_numpy(np.stack([request.pixels for request in requests]))
-        codes = code.encode(pixels)
-        codes = torch.cat(
-            [code.without_hidden(c[None], r.policy) for c, r in zip(codes, requests, strict=True)]
-        )
         keys = [self._face_key(request.key, request.policy) for request in requests]
-        sigmas, y = self._noised(code.clip(factors * codes, radius), rungs, keys)
-        # From here on nothing of the face is used but y.
-        tokens = [self._tokens(r.policy, key) for r, key in zip(requests, keys, strict=True)]
+        sigmas, y, kept = self._noised(self._clipped(requests, factors), rungs, keys)
+        # From here on nothing of the face is used but y, with its kept attributes.
+        tokens = [
+            self._tokens(request.policy, key, row, sigma if rung < _PURE else math.inf)
+            for request, key, row, sigma, rung in zip(
+                requests, keys, kept.tolist(), sigmas, rungs, strict=True
+            )
+        ]
         y = y + factors * self._hidden_values(requests, rungs, tokens)
         codes = self._generate(y, sigmas, factors, requests, tokens)
         frames = code.decode(codes).numpy()
@@ -109,26 +121,46 @@ class EmbeddedBackend:
                 frame if is_finite else None,
                 rung / 100,
                 sigma if rung < _PURE else None,
-                self._statement(rung, sigma, float(c), key),
+                self._statement(rung, sigma, request.policy, key),
                 rung > 0,
                 None if is_finite else "The model gave no usable picture.",
             )
-            for frame, is_finite, rung, sigma, c, key in zip(
-                frames, finite, rungs, sigmas, radius, keys, strict=True
+            for frame, is_finite, rung, sigma, request, key in zip(
+                frames, finite, rungs, sigmas, requests, keys, strict=True
             )
         ]
+
+    def _clipped(self, requests: Sequence[FaceRequest], factors: Tensor) -> Tensor:
+        """Return (n, K + 5): each face's clipped code, then a number per kept attribute."""
+        code, predictor = self.model.code, self.model.predictor
+        pixels = torch.from_numpy(np.stack([request.pixels for request in requests]))
+        codes = code.encode(pixels)
+        codes = torch.cat(
+            [code.without_hidden(c[None], r.policy) for c, r in zip(codes, requests, strict=True)]
+        )
+        kept = torch.stack([keeps(predictor, request.policy) for request in requests])
+        return torch.cat(
+            [
+                code.clip(factors * codes, code.clip_radius(factors)),
+                kept_coordinates(predictor, pixels, kept, self._amplitude),
+            ],
+            1,
+        )
 
     def _face_key(self, key: NoiseKey, policy: AttributePolicy) -> NoiseKey:
         """One key per face, weights, kept and hidden attributes: together they are one code."""
         return key.child(f"{self.revision} {sorted(policy.keep)} {sorted(policy.hide)}")
 
     def _noised(
-        self, mapped: Tensor, rungs: list[int], keys: list[NoiseKey]
-    ) -> tuple[list[float], Tensor]:
-        """Return each row's σ and y: the code on its rung of the face's Brownian path."""
+        self, clipped: Tensor, rungs: list[int], keys: list[NoiseKey]
+    ) -> tuple[list[float], Tensor, Tensor]:
+        """Return each row's σ, its y, (n, K), and its kept attributes, (n, 5), noised alike.
+
+        All coordinates lie on their rung of the face's Brownian path.
+        """
         ladders: dict[bytes, BrownianLadder] = {}
         sigmas, rows = [], []
-        for code, rung, key in zip(mapped, rungs, keys, strict=True):
+        for code, rung, key in zip(clipped, rungs, keys, strict=True):
             if rung == 0:
                 sigmas.append(0.0)
                 rows.append(code)
@@ -142,7 +174,8 @@ class EmbeddedBackend:
             else:
                 sigmas.append(self._sigmas[rung - 1])
                 rows.append((code + torch.tensor(ladder.noise_at(rung - 1))).float())
-        return sigmas, torch.stack(rows)
+        y, kept = torch.stack(rows).split([len(rows[0]) - len(ATTRIBUTES), len(ATTRIBUTES)], 1)
+        return sigmas, y, kept
 
     def _hidden_values(
         self, requests: Sequence[FaceRequest], rungs: list[int], tokens: list[list[int]]
@@ -182,21 +215,31 @@ class EmbeddedBackend:
             )
         return codes
 
-    def _tokens(self, policy: AttributePolicy, key: NoiseKey) -> list[int]:
-        """Set: the value asked for; hide: a draw from the population; else null."""
-        tokens = []
-        for name, values in ATTRIBUTES.items():
-            if name in policy.set:
-                tokens.append(values.index(policy.set[name]))
-            elif name in policy.hide:
-                uniform = float(ndtr(standard_normals(key, f"attribute {name}", 1)[0]))
-                tokens.append(int(uniform < self.model.population[name]))
-            else:
-                tokens.append(NULL)
-        return tokens
+    def _tokens(
+        self, policy: AttributePolicy, key: NoiseKey, kept: list[float], sigma: float
+    ) -> list[int]:
+        """Set: the value asked for; hide: a draw from the population; keep: what y says of it."""
+
+        def uniform(name: str) -> float:
+            return float(ndtr(standard_normals(key, f"attribute {name}", 1)[0]))
+
+        known = keeps(self.model.predictor, policy).tolist() if sigma > 0 else [False] * len(kept)
+        population = self.model.population
+        values = {name: ATTRIBUTES[name].index(value) for name, value in policy.set.items()}
+        values |= {name: int(uniform(name) < population[name]) for name in policy.hide}
+        values |= values_drawn(
+            kept,
+            sigma=sigma,
+            amplitude=self._amplitude,
+            population=population,
+            uniforms={
+                n: uniform(n) for n, is_kept in zip(ATTRIBUTES, known, strict=True) if is_kept
+            },
+        )
+        return [values.get(name, NULL) for name in ATTRIBUTES]
 
     def _statement(
-        self, rung: int, sigma: float, clip_radius: float, key: NoiseKey
+        self, rung: int, sigma: float, policy: AttributePolicy, key: NoiseKey
     ) -> PrivacyStatement:
         noise = math.inf if rung == _PURE else sigma
-        return statement(noise, clip_radius, secret=key.secret)
+        return statement(noise, self.radius_of(policy), secret=key.secret)

@@ -1,7 +1,8 @@
 """`fit-model`: DATA → a model folder, in resumable stages, with its model card's facts.
 
-Stages: align faces → fit the code → encode augmented copies → train the denoiser → save → sample
-sheet. Each stage leaves a file in `OUT/work`; a killed run goes on from the last one.
+Stages: align faces → fit the code → encode augmented copies → train the denoiser → train the
+attribute predictor → save → sample sheet. Each stage leaves a file in `OUT/work`; a killed run goes
+on from the last one.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.fit_code import CodeFitConfig, encode_copies, fit_code
@@ -33,6 +35,11 @@ _SHARE_POWER = 0.75
 FIT = (0, 56)
 VALIDATION = (57, 59)
 """Splits (sha256(identity) mod 100) that the weights and the early stopping may see."""
+PREDICTED = (0, 29)
+"""Splits that the predictor of kept attributes may see: who judges pictures learns from others."""
+PREDICTOR = PredictorConfig(width=24, depth=4, epochs=10, whole_crop=False)
+_MOST_PREDICTED = 12_000
+"""Faces the predictor is fitted to at most: they are held in memory."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,14 @@ def fit_model(
         talk(f"Resumed after {trainer.step_index * config.training.batch_size} faces.")
     best = trainer.run(report=lambda row: talk(_line(row)))
     denoiser.load_state_dict(best, strict=False)
-    save_model(out, code, denoiser.eval(), population=_population(prepared), curve=None)
+    save_model(
+        out,
+        code,
+        denoiser.eval(),
+        population=_population(prepared),
+        curve=None,
+        predictor=_fitted_predictor(prepared, work, report),
+    )
     Image.fromarray(sample_sheet(code, denoiser)).save(out / "samples.png")
     facts: dict[str, Any] = {
         "provenance": dict(provenance or {}),
@@ -177,6 +191,26 @@ def _fitted_codes(
         _save([vars(train), vars(validation)], codes_path)
     train_state, validation_state = torch.load(codes_path, weights_only=True)
     return code, CodeBatch(**train_state), CodeBatch(**validation_state)
+
+
+def _fitted_predictor(
+    prepared: PreparedFaces, work: Path, report: Callable[[str, int, int], None]
+) -> AttributePredictor | None:
+    """Fit what reads kept attributes, or read what an earlier run left; None without labels."""
+    index = prepared.between(*PREDICTED)
+    labels = prepared.faces.attributes[index]
+    labelled = np.flatnonzero((labels >= 0).any(1))[:_MOST_PREDICTED]
+    both = [{0, 1} <= set(column.tolist()) for column in labels[labelled].T]
+    if not any(both):
+        return None
+    predictor, path = AttributePredictor(PREDICTOR), work / "predictor.pt"
+    if path.is_file():
+        return predictor.load_state(torch.load(path, weights_only=True))
+    report("attribute predictor", 0, len(labelled))
+    predictor.fit(np.asarray(prepared.faces.frames[index[labelled]]), labels[labelled])
+    report("attribute predictor", len(labelled), len(labelled))
+    _save(predictor.state(), path)
+    return predictor
 
 
 def _save(state: Any, path: Path) -> None:

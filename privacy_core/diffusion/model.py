@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +20,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.diffusion.code import CodeConfig, LinearCode
-from privacy_core.diffusion.denoiser import CodeDenoiser, DenoiserConfig
+from privacy_core.diffusion.denoiser import KEEP_FACTOR, CodeDenoiser, DenoiserConfig
+from privacy_core.diffusion.kept import KEPT_SHARE
 from privacy_core.diffusion.sampler import SETTINGS, sample
 from privacy_core.errors import InvalidArgumentError, ModelError
 from privacy_core.schema import ATTRIBUTES, StrengthCurve
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CALIBRATION = "calibration.json"
+PREDICTOR = "attributes"
+"""The folder of the attribute predictor; not a component of the diffusers pipeline."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class EmbeddedModel:
         curve: Strength ↔ σ, None while uncalibrated.
         revision: First 12 hex digits of the SHA-256 over weights and sizes.
         population: Attribute → share of value 1 in the training data, for hidden attributes.
+        predictor: Reads kept attributes off M; None where the training data had no labels, and
+            kept attributes are then no more than the code's own directions.
     """
 
     code: LinearCode
@@ -46,6 +53,7 @@ class EmbeddedModel:
     curve: StrengthCurve | None
     revision: str
     population: Mapping[str, float]
+    predictor: AttributePredictor | None = None
 
     @torch.inference_mode()
     def generate(
@@ -63,10 +71,12 @@ def save_model(
     *,
     population: Mapping[str, float],
     curve: StrengthCurve | None,
+    predictor: AttributePredictor | None = None,
 ) -> None:
-    """Write code and denoiser (fp16) in the Hub's layout into an existing `folder`.
+    """Write code, denoiser (fp16) and predictor in the Hub's layout into an existing `folder`.
 
-    The strength curve of earlier weights there is removed when `curve` is None.
+    The strength curve of earlier weights there is removed when `curve` is None, and so is the
+    predictor.
     """
     parts: tuple[tuple[str, torch.nn.Module, dict[str, Any]], ...] = (
         ("code", code, asdict(code.sizes)),
@@ -83,6 +93,7 @@ def save_model(
         state = {key: _stored(key, value) for key, value in module.state_dict().items()}
         save_file(state, folder / name / WEIGHTS, metadata={"format": "pt"})
     _write_json(folder / "model_index.json", index)
+    _save_predictor(folder / PREDICTOR, predictor)
     if curve is None:
         (folder / CALIBRATION).unlink(missing_ok=True)
     else:
@@ -118,6 +129,7 @@ def load_model(
         population = {name: float(shares[name]) for name in ATTRIBUTES}
         denoiser = CodeDenoiser(DenoiserConfig(**sizes))
         denoiser.load_state_dict(load_file(folder / "denoiser" / WEIGHTS))
+        predictor = _load_predictor(folder / PREDICTOR)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The model folder {folder.name!r} cannot be loaded ({type(error).__name__}): a file "
@@ -128,7 +140,7 @@ def load_model(
     denoiser.sd = sd.float()  # preconditioning stays in full precision
     digest = weights_digest(folder)
     curve = _load_curve(folder, digest) if with_curve else None
-    return EmbeddedModel(code.eval(), denoiser, curve, digest[:12], population)
+    return EmbeddedModel(code.eval(), denoiser, curve, digest[:12], population, predictor)
 
 
 def native_dtype() -> torch.dtype:
@@ -137,20 +149,41 @@ def native_dtype() -> torch.dtype:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 over weights and sizes of both parts and the sampler's settings, in hex.
+    """Return the SHA-256 over weights and sizes of all parts and the settings beside them, in hex.
 
     Sizes count because the radius of clipped codes and the order of the groups stand there: the
     digest separates noise keys, and one noise vector may serve one code only. Settings count
     because the strength curve was measured with them.
     """
-    digest = hashlib.sha256(json.dumps(dict(SETTINGS), sort_keys=True).encode())
+    settings = {**SETTINGS, "keep_factor": KEEP_FACTOR, "kept_share": KEPT_SHARE}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for name in ("code", "denoiser"):
         with (folder / name / WEIGHTS).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
         sizes = _read_sizes(folder / name)
         sizes["groups"] = list(sizes["groups"].items())
         digest.update(hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).digest())
+    if (folder / PREDICTOR).is_dir():
+        digest.update(json.dumps(_read_json(folder / PREDICTOR / "config.json")).encode())
+        digest.update((folder / PREDICTOR / WEIGHTS).read_bytes())
     return digest.hexdigest()
+
+
+def _save_predictor(folder: Path, predictor: AttributePredictor | None) -> None:
+    if predictor is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    folder.mkdir(exist_ok=True)
+    _write_json(folder / "config.json", asdict(predictor.config))
+    save_file({key: value.contiguous() for key, value in predictor.state().items()},
+              folder / WEIGHTS, metadata={"format": "pt"})  # fmt: skip
+
+
+def _load_predictor(folder: Path) -> AttributePredictor | None:
+    if not folder.is_dir():
+        return None
+    predictor = AttributePredictor(PredictorConfig(**_read_json(folder / "config.json")))
+    return predictor.load_state(load_file(folder / WEIGHTS))
 
 
 def _load_curve(folder: Path, digest: str) -> StrengthCurve | None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
-from privacy_core.diffusion.sampler import sample
+from privacy_core.diffusion.sampler import N_STEPS, sample
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.schema import ATTRIBUTES, AttributePolicy
@@ -109,7 +109,7 @@ class CodeDiffusionPipeline(DiffusionPipeline):
         sigma: float = SIGMA_MAX,
         context: Tensor | None = None,
         attributes: Mapping[str, str] | None = None,
-        num_inference_steps: int = 16,
+        num_inference_steps: int = N_STEPS,
         generator: torch.Generator | None = None,
     ) -> CodeDiffusionOutput:
         """Generate faces.

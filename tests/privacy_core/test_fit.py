@@ -147,7 +147,9 @@ def test_the_facts_tell_settings_counts_and_losses(fitted):
     assert facts["seconds_of_training"] > 0
     assert len(said) == 4
     assert "validation loss" in said[0]
-    assert stages == ["aligned faces", "components", "codes", "context", "augmented codes"]
+    assert stages == [
+        "aligned faces", "components", "codes", "context", "augmented codes", "attribute predictor",
+    ]  # fmt: skip
 
 
 def test_only_the_splits_of_the_fit_reach_the_code(fitted):
@@ -166,6 +168,14 @@ def test_the_population_is_that_of_the_labels(fitted):
     assert population["gender"] == 0.0
     assert 0.3 < population["smiling"] < 0.7
     assert population["beard"] == 0.5  # nobody said
+
+
+def test_the_predictor_learns_what_labels_tell_from_its_own_splits(fitted):
+    predictor = load_model(fitted[0]).predictor
+    known = dict(zip(ATTRIBUTES, predictor.classes_.tolist(), strict=True))
+    # Everybody is labelled female, and nobody has any other label than a smile.
+    assert known == dict.fromkeys(ATTRIBUTES, False) | {"smiling": True}
+    assert not predictor.config.whole_crop
 
 
 def test_the_sample_sheet_shows_four_rows_of_eight_faces(fitted):

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
-from privacy_core.diffusion.sampler import SIGMA_MIN, karras_sigmas, sample
+from privacy_core.diffusion.sampler import (
+    ATTRIBUTE_GUIDANCE,
+    CONTEXT_TRUST,
+    GUIDANCE,
+    SIGMA_MIN,
+    karras_sigmas,
+    sample,
+)
 from tests.privacy_core.tiny import GROUPS, tiny_code, tiny_denoiser
 
 K = 24
@@ -160,16 +167,58 @@ def test_caution_trusts_the_noisy_code_less(gaussian):
     y, sigma = normals(64), torch.full((64,), 1.0)
     arguments = {"context": None, "attributes": tokens(64)}
     exact = plain(gaussian, y, sigma)
-    cautious = sample(gaussian, y, sigma, torch.ones(64, K), **arguments)
+    cautious = sample(gaussian, y, sigma, torch.ones(64, K), caution=1.15, **arguments)
     assert (cautious.std(0) < exact.std(0)).all()
+
+
+# --- Guidance --------------------------------------------------------------------------------
+
+
+def test_guidance_moves_away_from_the_same_network_without_its_middle_blocks():
+    denoiser = tiny_denoiser(tiny_code(), depth=4)
+    given = (normals(2), torch.ones(2), torch.ones(2, len(GROUPS)), None, tokens(2))
+    full, guided = denoiser(*given), denoiser(*given, guidance=0.75)
+    denoiser.blocks = torch.nn.ModuleList([denoiser.blocks[0], denoiser.blocks[3]])
+    worse = denoiser(*given)
+    assert not torch.allclose(worse, full, atol=1e-3)
+    assert torch.allclose(guided, full + 0.75 * (full - worse), atol=1e-5)
+
+
+def test_a_sample_is_guided_unless_told_otherwise():
+    denoiser = tiny_denoiser(tiny_code())
+    given = (denoiser, normals(2), torch.ones(2), torch.ones(2, K))
+    rest = {"context": None, "attributes": tokens(2)}
+    usual = sample(*given, **rest)
+    assert torch.equal(usual, sample(*given, **rest, guidance=GUIDANCE))
+    assert not torch.allclose(usual, sample(*given, **rest, guidance=0.0), atol=1e-3)
+
+
+def test_attribute_tokens_are_pushed_further_and_faces_without_any_are_left_alone():
+    denoiser = tiny_denoiser(tiny_code())
+    asked = tokens(2)
+    asked[1, 0] = 1
+    y, sigma, factors = normals(2), torch.ones(2), torch.ones(2, K)
+    context = normals(2, 5)[:, :4]
+    found = sample(denoiser, y, sigma, factors, context=context, attributes=asked, n_steps=1)
+    levels = torch.ones(2, len(GROUPS))  # One step ends at the estimate.
+
+    def estimate(attributes):
+        given = (y, sigma, levels, CONTEXT_TRUST * context, attributes)
+        return denoiser(*given, guidance=GUIDANCE)
+
+    left_open, told = estimate(tokens(2)), estimate(asked)
+    assert torch.allclose(found[0], left_open[0], atol=1e-5)
+    pushed = told[1] + ATTRIBUTE_GUIDANCE * (told[1] - left_open[1])
+    assert not torch.allclose(pushed, told[1], rtol=0, atol=1e-5)
+    assert torch.allclose(found[1], pushed, rtol=0, atol=1e-6)
 
 
 def test_what_two_calls_at_one_level_share_changes_nothing():
     denoiser = tiny_denoiser(tiny_code())
     y, sigma, groups = normals(2), torch.ones(2), torch.ones(2, len(GROUPS))
     memo = {}
-    first = denoiser(y, sigma, groups, None, tokens(2), memo=memo)
-    again = denoiser(2 * y, sigma, groups, None, tokens(2), memo=memo)
-    assert torch.equal(first, denoiser(y, sigma, groups, None, tokens(2)))
-    assert torch.equal(again, denoiser(2 * y, sigma, groups, None, tokens(2)))
+    first = denoiser(y, sigma, groups, None, tokens(2), guidance=0.5, memo=memo)
+    again = denoiser(2 * y, sigma, groups, None, tokens(2), guidance=0.5, memo=memo)
+    assert torch.equal(first, denoiser(y, sigma, groups, None, tokens(2), guidance=0.5))
+    assert torch.equal(again, denoiser(2 * y, sigma, groups, None, tokens(2), guidance=0.5))
     assert len(memo["modulations"]) == len(denoiser.blocks)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.model import EmbeddedModel, save_model
@@ -40,11 +41,11 @@ def _set_basis(code: LinearCode, basis: torch.Tensor) -> None:
     code.components.copy_((basis / scale[:, None]).round().to(torch.int8))
 
 
-def tiny_denoiser(code: LinearCode, *, seed: int = 0) -> CodeDenoiser:
+def tiny_denoiser(code: LinearCode, *, depth: int = 2, seed: int = 0) -> CodeDenoiser:
     """Return an untrained denoiser whose output depends on everything it is given."""
     torch.manual_seed(seed)
     config = DenoiserConfig(
-        code.sizes.n_components, code.sizes.n_context, GROUPS, width=32, depth=2,
+        code.sizes.n_components, code.sizes.n_context, GROUPS, width=32, depth=depth,
         condition_width=16,
     )  # fmt: skip
     denoiser = CodeDenoiser(config)
@@ -114,11 +115,24 @@ def linear_denoiser(code: LinearCode) -> RecordingDenoiser:
     return RecordingDenoiser(config).eval()
 
 
-def tiny_model(code=None, denoiser=None, *, revision="tiny", curve=CURVE) -> EmbeddedModel:
+def tiny_predictor() -> AttributePredictor:
+    """Return a predictor of brightness by the name of gender; it knows no other attribute."""
+    light = np.full((8, 128, 128, 3), 60, np.uint8)
+    light[::2] = 190
+    labels = np.full((8, len(ATTRIBUTES)), -1)
+    labels[:, 0] = [1, 0] * 4
+    config = PredictorConfig(width=4, depth=2, epochs=12, whole_crop=False)
+    return AttributePredictor(config).fit(light, labels)
+
+
+def tiny_model(
+    code=None, denoiser=None, *, revision="tiny", curve=CURVE, predictor=None
+) -> EmbeddedModel:
     """Return a model that was never on disk."""
     code = code or tiny_code()
     denoiser = denoiser or tiny_denoiser(code)
-    return EmbeddedModel(code, denoiser, curve, revision, dict.fromkeys(ATTRIBUTES, 0.3))
+    population = dict.fromkeys(ATTRIBUTES, 0.3)
+    return EmbeddedModel(code, denoiser, curve, revision, population, predictor)
 
 
 def face_at(left, top, scale=1):
