@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,6 +23,7 @@ import gradio as gr
 import numpy as np
 import torch
 from gradio.events import api
+from gradio.i18n import I18nData
 
 from feedback import (
     ACCOUNT_NAME,
@@ -36,6 +37,7 @@ from feedback.columns import Source
 from feedback.errors import StoreError
 from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
+from privacy_core.attributes import load_predictor
 from privacy_core.backends.base import FaceRequest
 from privacy_core.backends.embedded import MODEL_FOLDER, EmbeddedBackend
 from privacy_core.errors import (
@@ -47,8 +49,7 @@ from privacy_core.errors import (
 from privacy_core.faces import default_detector, read_photo
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
-from privacy_core.privacy import NOT_COVERED
-from privacy_core.report import verified_share, worst_case
+from privacy_core.report import of_face, verified_share, worst_case
 from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
 from shell.about import about_text
 from shell.api import (
@@ -60,15 +61,36 @@ from shell.api import (
     read_history,
     recommendation,
 )
-from shell.chart import dial_chart
+from shell.chart import dial_chart, dial_csv
 from shell.copying import Load, health_report, open_copy, running
 from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
 from shell.desk import Clicks, RatingDesk
 from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor, starting_prior
+from shell.dial_words import progress_line, set_line, use_label, why_lines
 from shell.evidence import ARCHIVE, Evidence, Publisher, open_publisher
+from shell.face_words import (
+    ALL_FACES,
+    FOLLOW,
+    HIDE_CHOICES,
+    KEEP_CHOICES,
+    OBSERVE,
+    ONE_STRENGTH,
+    PERMISSION,
+    WHICH_FACE,
+    WHICH_FACE_INFO,
+    again_label,
+    face_line,
+    leave_label,
+    mixed_lines,
+    own_strength_label,
+    place_label,
+)
+from shell.gpu import GrantedBackend, find_grant
 from shell.headers import OwnPagesOnly, SecurityHeaders
+from shell.languages import ENGLISH, Speaker, language_of, speaker
 from shell.limits import Limiter, RateLimit, count_proxies
 from shell.loop import LoopSettings, plan_loop
+from shell.mcp_door import McpDoor, own_file
 from shell.model_words import (
     DURATION,
     LABEL_CHOICES,
@@ -88,15 +110,28 @@ from shell.model_words import (
     verdict_line,
 )
 from shell.models import PASSED_ON, LoopQueue, LoopRun, RunView
-from shell.pictures import PICTURE_NAME, PictureFolder, Uploads, take_upload, tile
+from shell.observer import Observer, observed_html
+from shell.pictures import PICTURE_NAME, PictureFolder, Uploads, numbered, take_upload, tile
+from shell.previews import Preview, example_photos, preview_html, read_previews
 from shell.routes import (
     CRASHED,
     NOT_UNDERSTOOD,
+    PUBLIC_CALLS,
     ClosedDoors,
     HealthRoute,
     NoStore,
     QuietErrors,
     SmallBodies,
+)
+from shell.saving import chart_files, save_links
+from shell.sign_in import (
+    OWN_NAME,
+    SIGN_IN,
+    SIGN_IN_NOTE,
+    SIGN_OUT,
+    SIGNED_IN_INSTEAD,
+    SignIn,
+    find_sign_in,
 )
 from shell.style import (
     ANNOUNCE,
@@ -104,13 +139,18 @@ from shell.style import (
     CLEAR_RECORD,
     CONTRAST,
     CSS,
+    FOCUS_FACE,
+    FOCUS_OBSERVED,
+    FORGET,
     HISTORY_KEY,
+    LANGUAGE,
     SAVE_FILE,
     SCROLL_TO_DIAL,
     SCROLL_TO_HEADING,
     SCROLL_TO_LOOP,
 )
 from shell.visit import OpenPhotos, Visit
+from shell.waiting import PLACE, SAY_PLACE, WAITING_ID, PoliteQueue, waiting_html
 from shell.wording import (
     COMPARED,
     CONSENT_CHOICES,
@@ -122,27 +162,24 @@ from shell.wording import (
     KEEP,
     LETTERS,
     NONE,
-    NUMBER,
     OWN_NOISE,
     PUBLISH,
     QUESTION,
     REVEALED,
+    TILES,
     WHY_NOT,
     erased_line,
     found_line,
     measured_line,
+    number_text,
     privacy_line,
-    progress_line,
     read_answer,
     reveal_line,
     saved_line,
-    set_line,
     storage_line,
     tile_label,
     total_line,
     undone_line,
-    use_label,
-    why_lines,
     worst_line,
 )
 
@@ -175,31 +212,82 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def for_visitor(handler: Callable[P, T]) -> Callable[P, T]:
-    """Show expected failures as their sentence and anything else as one that tells nothing."""
+def local(text: str) -> Any:
+    """Let the browser say a message in its own language."""
+    return I18nData(text)
+
+
+def speaker_of(request: gr.Request) -> Speaker:
+    """Return who speaks the language that a browser asks for."""
+    return speaker(language_of(request.headers.get("accept-language")))
+
+
+def for_visitor(handler: Callable[..., T]) -> Callable[..., T]:
+    """Show expected failures as their sentence and anything else as one that tells nothing.
+
+    They are said in the language of the request. Gradio gives it to whatever has a parameter of
+    that type, so one is added, first, where the handler itself has no use for it.
+    """
+    signature = inspect.signature(handler)
+    takes_request = "request" in signature.parameters
+
+    @functools.wraps(handler)
+    def handle(self: Any, request: gr.Request, *args: Any) -> T:
+        given = (request, *args) if takes_request else args
+        try:
+            return handler(self, *given)
+        except gr.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
+            fault = _fault(error, speaker_of(request), handler.__qualname__)
+        raise fault
+
+    if not takes_request:
+        first, *others = signature.parameters.values()
+        added = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        handle.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[first, added, *others]
+        )
+        handle.__annotations__ = {**handler.__annotations__, "request": gr.Request}
+    return handle
+
+
+def for_program(handler: Callable[P, T]) -> Callable[P, T]:
+    """Do the same for calls by name, in English."""
 
     @functools.wraps(handler)
     def handle(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return handler(*args, **kwargs)
-        except FaceFailedError as error:
-            message = (
-                f"Face {error.index} of {error.n_faces} could not be anonymized: {error.reason} "
-                "Nothing was made. Cut the photo down to the other faces, or choose another."
-            )
-        except StoreError as error:
-            sys.stderr.write(f"The store of ratings: {type(error).__name__}\n")
-            message = "Answers cannot be reached right now. Please try again later."
-        except (PrivacyDialError, FeedbackError) as error:
-            message = str(error)
         except gr.Error:
             raise
         except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
-            sys.stderr.write(f"{handler.__qualname__} failed: {type(error).__name__}\n")
-            message = CRASHED
-        raise gr.Error(message, duration=None, title="That did not work", print_exception=False)
+            fault = _fault(error, ENGLISH, handler.__qualname__)
+        raise fault
 
     return handle
+
+
+def _fault(error: Exception, say: Speaker, name: str) -> gr.Error:
+    """Return what is shown of what went wrong in a handler of some name."""
+    if isinstance(error, FaceFailedError):
+        sentence = say(
+            "Face {index} of {n_faces} could not be anonymized: {reason} Nothing was made. Cut the "
+            "photo down to the other faces, or choose another.",
+            index=error.index,
+            n_faces=error.n_faces,
+            reason=say.retell(error.reason),
+        )
+    elif isinstance(error, StoreError):
+        sys.stderr.write(f"The store of ratings: {type(error).__name__}\n")
+        sentence = say("Answers cannot be reached right now. Please try again later.")
+    elif isinstance(error, PrivacyDialError | FeedbackError):
+        sentence = say.fault(str(error))
+    else:
+        sys.stderr.write(f"{name} failed: {type(error).__name__}\n")
+        sentence = say(CRASHED)
+    title = say("That did not work")
+    return gr.Error(sentence, duration=None, title=title, print_exception=False)
 
 
 class Handlers:
@@ -233,48 +321,53 @@ class Handlers:
         self._open_photos = OpenPhotos()
 
     @for_visitor
-    def load(self, history: object) -> tuple[Any, ...]:
+    def load(self, request: gr.Request, history: object) -> tuple[Any, ...]:
         """Greet a browser: say how answers are kept, and drop a record that cannot be opened."""
+        say = speaker_of(request)
         if refusal := self._desk.refusal(history):
-            gr.Warning(refusal, title="Starting again")
+            gr.Warning(say.fault(refusal), title=say("Starting again"))
             history = ""
-        return self._storage(), history
+        return self._storage(say=say), history
 
     @for_visitor
     def open_upload(
         self,
+        request: gr.Request,
         path: str | None,
         history: object,
         visit: Visit | None,
         progress: gr.Progress = _PROGRESS,
     ) -> Any:
         """Read an uploaded photo or webcam frame, and delete the file at once."""
+        say = speaker_of(request)
         if path is None:  # The field was emptied, or the camera chosen.
             return gr.skip()
         data = take_upload(path, self._uploads)
-        return self._open(data, "own_photo", history, visit, progress)
+        return self._open(data, "own_photo", history, visit, progress, say=say)
 
     @for_visitor
     def open_example(
         self,
+        request: gr.Request,
         event: gr.SelectData,
         history: object,
         visit: Visit | None,
         progress: gr.Progress = _PROGRESS,
     ) -> tuple[Any, ...]:
         """Read one of the example pictures."""
+        say = speaker_of(request)
         index = event.index
         if not isinstance(index, int) or not 0 <= index < len(self._examples):
             raise PhotoError("`example` must be one of those shown, got another. Choose one.")
         data = self._examples[index].read_bytes()
-        return self._open(data, "synthetic_face", history, visit, progress)
+        return self._open(data, "synthetic_face", history, visit, progress, say=say)
 
     @for_visitor
-    def turn(self, strength: float, visit: Visit | None) -> tuple[Any, ...]:
+    def turn(self, request: gr.Request, strength: float, visit: Visit | None) -> tuple[Any, ...]:
         """Show the variant at another strength."""
+        say = speaker_of(request)
         visit = visit or Visit()
-        variant = visit.photo().variant(strength)
-        return self._pictures.preview(variant.image), self._line(variant), visit
+        return *self.show(visit.variant(strength), say=say), visit
 
     @for_visitor
     def compare(self, is_shown: bool) -> tuple[Any, Any]:
@@ -291,23 +384,38 @@ class Handlers:
         return self.turn(strength, visit)
 
     @for_visitor
-    def download(self, strength: float, visit: Visit | None) -> tuple[Any, ...]:
-        """Make the file of the variant that is shown, and count it."""
+    def settle(self, own: float, number: int, strength: float, visit: Visit | None) -> Visit:
+        """Take the dial of a face as it stands, in case a download overtook the finger."""
         visit = visit or Visit()
-        variant = visit.photo().variant(strength)
+        if number and own != visit.strengths.get(number - 1, strength):
+            visit.turn_face(number, own)
+        return visit
+
+    @for_visitor
+    def download(
+        self, request: gr.Request, strength: float, visit: Visit | None
+    ) -> tuple[Any, ...]:
+        """Make the file of the variant that is shown, and count it."""
+        say = speaker_of(request)
+        visit = visit or Visit()
+        variant = visit.variant(strength)
         file = self._pictures.download(variant)
-        return file, total_line(visit.release(variant), visit.n_downloads), visit
+        total = visit.release(variant)
+        return file, total_line(total, visit.n_downloads, visit.n_left, say=say), visit
 
     @for_visitor
     def ask(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
         """Start a page of blinded variants."""
+        say = speaker_of(request)
         visit = visit or Visit()
         token, variants = self._desk.ask(visit, session=_session(request), history=history)
         box = visit.photo().faces[0].box
         pictures = [self._pictures.preview(tile(v.image, box)) for v in variants]
         original = self._pictures.preview(tile(visit.photo().photo.pixels, box))
+        heading, *shown = _asking(is_asked=True, say=say)
         return (
-            *_asking(is_asked=True),
+            f"{heading} {say(ONE_STRENGTH)}" if len(visit.photo().faces) > 1 else heading,
+            *shown,
             *(
                 gr.update(value=picture, label=letter)
                 for picture, letter in zip(pictures, LETTERS, strict=True)
@@ -342,6 +450,7 @@ class Handlers:
         visit: Visit | None,
     ) -> tuple[Any, ...]:
         """Take the answer, reveal the strengths, and show where the dial stands now."""
+        say = speaker_of(request)
         visit = visit or Visit()
         position, judged = read_answer(best, just_right, why_not)
         visit.photo()  # Before anything is stored: it may have been dropped.
@@ -358,55 +467,57 @@ class Handlers:
             history=history,
         )
         lines = (
-            reveal_line(outcome.variants, position),
-            saved_line(outcome.n_saved, outcome.recovery_code),
+            reveal_line(outcome.variants, position, say=say),
+            saved_line(outcome.n_saved, outcome.recovery_code, say=say),
         )
         labels = [
-            gr.update(label=tile_label(i, variant, position))
+            gr.update(label=tile_label(i, variant, position, say=say))
             for i, variant in enumerate(outcome.variants)
         ]
         standing = self._desk.standing(visit, outcome.history)
         return (
             *labels,
-            *_asking(is_asked=False),
+            *_asking(is_asked=False, say=say),
             "\n\n".join(lines),
-            *_standing(standing),
+            *_standing(standing, say=say),
             "",
             outcome.history,
-            self._storage(),
+            self._storage(say=say),
             visit,
         )
 
     @for_visitor
-    def undo(self, history: object, visit: Visit | None) -> tuple[Any, ...]:
+    def undo(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
         """Take back the latest answered page, and show where the dial stands without it."""
+        say = speaker_of(request)
         visit = visit or Visit()
         visit.photo()
         n_removed, left = self._desk.undo(visit, history=history)
         return (
             gr.update(visible=False),
-            *_asking(is_asked=False),
-            undone_line(n_removed),
-            *_standing(self._desk.standing(visit, left)),
+            *_asking(is_asked=False, say=say),
+            undone_line(n_removed, say=say),
+            *_standing(self._desk.standing(visit, left), say=say),
             "",
             left,
-            self._storage(),
+            self._storage(say=say),
             visit,
         )
 
     @for_visitor
-    def use(self, history: object, visit: Visit | None) -> tuple[Any, ...]:
+    def use(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
         """Set the dial to the decision."""
+        say = speaker_of(request)
         visit = visit or Visit()
         standing = self._desk.standing(visit, history)
-        variant = visit.photo().variant(standing.strength)
         visit.question = None
         return (
             *_shown(dial=True, page=False),
-            set_line(standing),
+            set_line(standing, say=say),
             standing.strength,
-            self._pictures.preview(variant.image),
-            self._line(variant),
+            *self.show(visit.variant(standing.strength), say=say),
+            0,
+            *_no_face(),
             "",
             visit,
         )
@@ -426,11 +537,14 @@ class Handlers:
         return gr.update(visible=True), *_shown(dial=False, page=False), None, None, "", "", visit
 
     @for_visitor
-    def erase(self, code: str, history: object, visit: Visit | None) -> tuple[Any, ...]:
+    def erase(
+        self, request: gr.Request, code: str, history: object, visit: Visit | None
+    ) -> tuple[Any, ...]:
         """Erase a rater's answers, here, in the browser, and in time in the remote."""
+        say = speaker_of(request)
         visit = visit or Visit()
         receipt = self._desk.erase(visit, code=code or "", history=history)
-        return erased_line(receipt), "", "", self._storage(), "", "", "", visit
+        return erased_line(receipt, say=say), "", "", self._storage(say=say), "", "", "", visit
 
     def _open(
         self,
@@ -439,39 +553,182 @@ class Handlers:
         history: object,
         visit: Visit | None,
         progress: gr.Progress,
+        *,
+        say: Speaker,
     ) -> tuple[Any, ...]:
         visit = visit or Visit()
-        progress(0.1, desc="Looking for faces")
+        progress(0.1, desc=say("Looking for faces"))
         visit.open(self._anonymizer, read_photo(data), source=source)
         self._open_photos.add(visit)
-        progress(0.7, desc="Making a variant")
+        progress(0.7, desc=say("Making a variant"))
         opened = visit.photo()
         standing = self._desk.standing(visit, history)
-        variant = opened.variant(standing.strength)
+        pixels, faces = opened.photo.pixels, opened.faces
+        picture, line = self.show(opened.variant(standing.strength), say=say)
         return (
             gr.update(visible=False),
             *_shown(dial=True, page=False),
-            found_line(len(opened.faces), opened.photo.notes),
-            self._pictures.preview(opened.photo.pixels),
-            self._pictures.preview(variant.image),
+            found_line(len(faces), opened.photo.notes, say=say),
+            self._pictures.preview(numbered(pixels, faces) if len(faces) > 1 else pixels),
+            picture,
             standing.strength,
-            self._line(variant),
+            line,
             [],
             [],
-            set_line(standing),
+            set_line(standing, say=say),
             "",
+            gr.update(visible=len(faces) > 1),
+            gr.update(choices=_face_choices([face.box for face in faces], say=say), value=0),
+            *_no_face(),
             visit,
         )
 
-    def _storage(self) -> str:
-        return storage_line(self._desk.health())
+    def show(self, variant: Variant, *, say: Speaker) -> tuple[str, str]:
+        """Return the picture of a variant, and what holds for it."""
+        return self._pictures.preview(variant.image), self._line(variant, say=say)
 
-    def _line(self, variant: Variant) -> str:
+    def _storage(self, *, say: Speaker) -> str:
+        return storage_line(self._desk.health(), say=say)
+
+    def _line(self, variant: Variant, *, say: Speaker) -> str:
+        """Say what is guaranteed, for each face where they are treated differently."""
+        if not variant.is_mixed:
+            return self._said(variant, say=say)
+        alike: dict[object, list[int]] = {}
+        for number, face in enumerate(variant.faces, 1):
+            if face.treatment == "generated":
+                alike.setdefault((face.strength, face.sigma), []).append(number)
+        lines = [
+            (faces, self._said(of_face(variant, faces[0]), say=say)) for faces in alike.values()
+        ]
+        return mixed_lines(variant, lines, say=say)
+
+    def _said(self, variant: Variant, *, say: Speaker) -> str:
         """Say what is guaranteed, and what was measured where the policy is the measured one."""
-        measured = measured_line(verified_share(variant, self._curve))
+        measured = measured_line(verified_share(variant, self._curve), say=say)
         rate = worst_case(variant, self._curve)["true_positive_rate"]
-        worst = worst_line(rate) if measured and isinstance(rate, float) else ""
-        return privacy_line(variant) + measured + worst
+        worst = worst_line(rate, say=say) if measured and isinstance(rate, float) else ""
+        return privacy_line(variant, say=say) + measured + worst
+
+
+class FaceHandlers:
+    """What the controls of single faces do, in a photo of several.
+
+    A face is named by its number, from 1, and 0 stands for all of them. The dial of one face
+    comes with the number it was shown for, so that a click on another one cannot move it.
+
+    Args:
+        show: Returns the picture of a variant, and what holds for it, said by `say`.
+        observer: Says what can be inferred of a face; None where there is none.
+    """
+
+    def __init__(self, show: Callable[..., tuple[str, str]], *, observer: Observer | None) -> None:
+        self._show = show
+        self._observer = observer
+
+    @for_visitor
+    def choose_face(
+        self, request: gr.Request, chosen: int | None, strength: float, visit: Visit | None
+    ) -> Any:
+        """Show the dial of all faces or of one."""
+        say = speaker_of(request)
+        visit = visit or Visit()
+        return *self._controls(visit, chosen or 0, strength, say=say), visit
+
+    @for_visitor
+    def turn_face(
+        self, request: gr.Request, own: float, number: int, strength: float, visit: Visit | None
+    ) -> Any:
+        """Give a face a strength of its own."""
+        say = speaker_of(request)
+        visit = visit or Visit()
+        visit.turn_face(number, own)
+        said = face_line(number, has_own=True, is_left=number - 1 in visit.left, say=say)
+        return *self._show(visit.variant(strength), say=say), gr.update(visible=True), said, visit
+
+    @for_visitor
+    def follow_dial(
+        self, request: gr.Request, number: int, strength: float, visit: Visit | None
+    ) -> Any:
+        """Let a face follow the dial of all faces again."""
+        say = speaker_of(request)
+        visit = visit or Visit()
+        visit.turn_face(number, None)
+        return self._changed(visit, number, strength, say=say)
+
+    @for_visitor
+    def permit(self, permission: bool) -> Any:
+        """Offer to leave a face only once the permission is confirmed."""
+        return gr.update(interactive=permission is True)
+
+    @for_visitor
+    def leave_face(
+        self,
+        request: gr.Request,
+        permission: bool,
+        number: int,
+        strength: float,
+        visit: Visit | None,
+    ) -> Any:
+        """Leave a person as they are who allowed it."""
+        say = speaker_of(request)
+        visit = visit or Visit()
+        visit.leave_face(number, has_permission=permission)
+        return self._changed(visit, number, strength, say=say)
+
+    @for_visitor
+    def anonymize_face(
+        self, request: gr.Request, number: int, strength: float, visit: Visit | None
+    ) -> Any:
+        """Anonymize a person again."""
+        say = speaker_of(request)
+        visit = visit or Visit()
+        visit.anonymize_face(number)
+        return self._changed(visit, number, strength, say=say)
+
+    @for_visitor
+    def observe(
+        self, request: gr.Request, number: int, strength: float, visit: Visit | None
+    ) -> str:
+        """Show what an observer infers of the chosen face, of the largest where none is."""
+        say = speaker_of(request)
+        if self._observer is None:
+            raise InvalidArgumentError("The app must have a classifier to ask, got none.")
+        visit = visit or Visit()
+        variant, face = visit.variant(strength), number or 1
+        visit.index(face)
+        readings = self._observer.look(visit.photo(), variant, face)
+        return observed_html(readings, variant, face, say=say)
+
+    def _changed(
+        self, visit: Visit, number: int, strength: float, *, say: Speaker
+    ) -> tuple[Any, ...]:
+        controls = self._controls(visit, number, strength, say=say)
+        return *controls, *self._show(visit.variant(strength), say=say), visit
+
+    def _controls(
+        self, visit: Visit, number: int, strength: float, *, say: Speaker
+    ) -> tuple[Any, ...]:
+        """Show what can be done with a face, in the order of `_Faces.shown`."""
+        if not number:
+            return _no_face()
+        own = visit.strengths.get(visit.index(number))
+        is_left = number - 1 in visit.left
+        return (
+            gr.update(visible=False),
+            gr.update(visible=True),
+            gr.update(
+                value=strength if own is None else own,
+                label=own_strength_label(number, say=say),
+                visible=not is_left,
+            ),
+            gr.update(visible=own is not None and not is_left),
+            gr.update(value=False, visible=not is_left),
+            gr.update(value=leave_label(number, say=say), visible=not is_left, interactive=False),
+            gr.update(value=again_label(number, say=say), visible=is_left),
+            face_line(number, has_own=own is not None, is_left=is_left, say=say),
+            number,
+        )
 
 
 class ModelHandlers:
@@ -498,14 +755,16 @@ class ModelHandlers:
         self._missing = missing
 
     @for_visitor
-    def set_target(self, target: str) -> Any:
+    def set_target(self, request: gr.Request, target: str) -> Any:
         """Offer the methods that apply to a kind of model."""
-        choices = method_choices(LoopSettings(target).target)
+        say = speaker_of(request)
+        choices = method_choices(LoopSettings(target).target, say=say)
         return gr.update(choices=choices, value=choices[0][1])
 
     @for_visitor
     def start_loop(
         self,
+        request: gr.Request,
         target: str,
         label: str,
         share: float,
@@ -515,30 +774,32 @@ class ModelHandlers:
         run: LoopRun | None,
     ) -> tuple[Any, ...]:
         """Put a run into the queue, one per visitor at a time."""
+        say = speaker_of(request)
         if run is not None and not self._loops.look(run).is_over:
             raise InvalidArgumentError(
                 "One run at a time must be enough, got another. Cancel yours or wait for its end."
             )
         run = self._loops.enter(LoopSettings(target, label, share, method, n_models, n_people))
-        return *_progress(self._loops.look(run)), gr.update(visible=False), run
+        return *_progress(self._loops.look(run), say=say), gr.update(visible=False), run
 
     @for_visitor
-    def watch_loop(self, run: LoopRun | None) -> tuple[Any, ...]:
+    def watch_loop(self, request: gr.Request, run: LoopRun | None) -> tuple[Any, ...]:
         """Show how far the run is, and what it found once it is done."""
+        say = speaker_of(request)
         if run is None:
             return *(gr.skip() for _ in range(4)), gr.Timer(active=False), *_NO_RESULT, None
         view, evidence = self._loops.look(run), run.evidence
         if evidence is None:
-            return *_progress(view), *_NO_RESULT, run
+            return *_progress(view, say=say), *_NO_RESULT, run
         can_publish = self._publisher is not None and evidence.has_passed
         return (
-            *_progress(view),
+            *_progress(view, say=say),
             gr.update(visible=True),
-            verdict_line(evidence),
-            charts_html(evidence),
-            numbers_table(evidence),
+            verdict_line(evidence, say=say),
+            charts_html(evidence, say=say),
+            numbers_table(evidence, say=say),
             gr.update(interactive=can_publish),
-            publish_line(evidence, self._missing),
+            publish_line(evidence, self._missing, say=say),
             run,  # Set again, so that it is not too old while somebody looks.
         )
 
@@ -555,12 +816,81 @@ class ModelHandlers:
         return self._pictures.file(_found(run).archive(), ARCHIVE)
 
     @for_visitor
-    def publish_model(self, run: LoopRun | None) -> str:
+    def publish_model(self, request: gr.Request, run: LoopRun | None) -> str:
         """Publish the model, where the app may and the gate allows it."""
         evidence = _found(run)
         if self._publisher is None:
             raise InvalidArgumentError(publish_line(None, self._missing))
-        return evidence.publish(self._publisher)
+        return speaker_of(request).retell(evidence.publish(self._publisher))
+
+
+class OwnModelHandlers:
+    """Publishes a model to the account of a visitor who signed in, by their own right.
+
+    Gradio reads profile and token from the visitor's cookie; they stay in the call.
+    """
+
+    def __init__(self, sign_in: SignIn) -> None:
+        self._sign_in = sign_in
+
+    @for_visitor
+    def publish_own(
+        self,
+        request: gr.Request,
+        run: LoopRun | None,
+        name: str,
+        profile: gr.OAuthProfile | None,
+        token: gr.OAuthToken | None,
+    ) -> str:
+        """Publish the model of this tab's run, where the gate allows it."""
+        publisher = self._sign_in.publisher(
+            name or "",
+            owner=profile.username if profile else None,
+            token=token.token if token else None,
+        )
+        return speaker_of(request).retell(_found(run).publish(publisher))
+
+
+class GreetingHandlers:
+    """Says in a browser's language what it cannot translate by itself: texts with values in them.
+
+    Args:
+        examples: Pictures of nobody.
+        previews: Their ladders, in their order.
+        about: Says the *About* page.
+    """
+
+    def __init__(
+        self, examples: Sequence[Path], previews: Sequence[Preview], *, about: Callable[..., str]
+    ) -> None:
+        self._examples = tuple(examples)
+        self._previews = tuple(previews)
+        self._about = about
+
+    @for_visitor
+    def greet(self, request: gr.Request) -> Any:
+        """Say them again, unless the page came in that language."""
+        say = speaker_of(request)
+        if say is ENGLISH:
+            return tuple(gr.skip() for _ in range(4))
+        first = preview_html(self._previews[0], say=say) if self._previews else gr.skip()
+        captioned = gr.update(value=_captioned(self._examples, say=say))
+        return self._about(say=say), number_text(say=say), captioned, first
+
+
+class PreviewHandlers:
+    """Shows the ladders of the examples that were made beforehand, before any model is warm."""
+
+    def __init__(self, previews: Sequence[Preview]) -> None:
+        self._previews = tuple(previews)
+
+    @for_visitor
+    def show_preview(self, request: gr.Request, event: gr.SelectData) -> Any:
+        """Show the ladder of the example that was picked, while its own is made."""
+        index = event.index
+        if not isinstance(index, int) or not 0 <= index < len(self._previews):
+            return gr.skip()
+        return preview_html(self._previews[index], say=speaker_of(request))
 
 
 class CrowdHandlers:
@@ -570,9 +900,9 @@ class CrowdHandlers:
         self._crowd = crowd
 
     @for_visitor
-    def show_crowd(self, source: str) -> tuple[Any, ...]:
+    def show_crowd(self, request: gr.Request, source: str) -> tuple[Any, ...]:
         """Show what is published about one kind of photo."""
-        found = self._crowd.page(source)
+        found = self._crowd.page(source, say=speaker_of(request))
         return found.said, found.charts, found.table
 
 
@@ -601,7 +931,7 @@ class ApiHandlers:
         self._pictures = pictures
         self._report = report
 
-    @for_visitor
+    @for_program
     def anonymize(
         self,
         photo: gr.FileData,
@@ -629,7 +959,7 @@ class ApiHandlers:
         made = self._calls.anonymize(photo, strength, keep=keep, hide=hide)
         return self._file(made.variants[0], PICTURE_NAME), made.report
 
-    @for_visitor
+    @for_program
     def ladder(
         self, photo: gr.FileData, strengths: list[float] | None = None
     ) -> tuple[list[gr.FileData], dict[str, Any]]:
@@ -649,7 +979,7 @@ class ApiHandlers:
         files = [self._file(v, picture_name(i)) for i, v in enumerate(made.variants, 1)]
         return files, made.report
 
-    @for_visitor
+    @for_program
     def recommend(self, history: list[JudgedStrength] | None = None) -> dict[str, Any]:
         """Recommend a strength by answers to "how is it?"; nothing is remembered.
 
@@ -665,7 +995,7 @@ class ApiHandlers:
         judgements = read_history(history)
         return recommendation(self._desk.recommend(judgements, photo_id=photo_of(judgements)))
 
-    @for_visitor
+    @for_program
     def health(self) -> dict[str, Any]:
         """Tell how the app is: versions, digest of the model, age of the copy, length of the queue.
 
@@ -680,7 +1010,26 @@ class ApiHandlers:
         return gr.FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
 
 
+SAVE_AS = "Save as {}"
 _NO_RESULT = tuple(gr.skip() for _ in range(6))
+
+
+def _captioned(examples: Sequence[Path], *, say: Speaker = ENGLISH) -> list[tuple[str, str]]:
+    """Return the gallery's pictures, each with what stands for it."""
+    return [
+        (str(path), say("Example {number}", number=number))
+        for number, path in enumerate(examples, 1)
+    ]
+
+
+def _choices(offered: Iterable[tuple[str, Any]]) -> list[tuple[Any, Any]]:
+    """Let the browser say what is offered; the values are the same in every language."""
+    return [(local(name), value) for name, value in offered]
+
+
+def _answers(offered: Iterable[str]) -> list[tuple[Any, Any]]:
+    """Do the same for answers whose value is their English name."""
+    return _choices((name, name) for name in offered)
 
 
 def _found(run: LoopRun | None) -> Evidence:
@@ -689,11 +1038,11 @@ def _found(run: LoopRun | None) -> Evidence:
     return run.evidence
 
 
-def _progress(view: RunView) -> tuple[Any, ...]:
+def _progress(view: RunView, *, say: Speaker) -> tuple[Any, ...]:
     """Show what runs, its steps, the button that fits, and whether to look again."""
     return (
-        said_line(view),
-        gr.update(value=steps_html(view), visible=True),
+        said_line(view, say=say),
+        gr.update(value=steps_html(view, say=say), visible=True),
         gr.update(visible=view.is_over),
         gr.update(visible=not view.is_over, interactive=not view.is_over),
         gr.Timer(active=not view.is_over),
@@ -704,9 +1053,22 @@ def _shown(*, dial: bool, page: bool) -> tuple[Any, Any]:
     return gr.update(visible=dial), gr.update(visible=page)
 
 
-def _asking(*, is_asked: bool) -> tuple[Any, Any, Any]:
+def _no_face() -> tuple[Any, ...]:
+    """Show the dial of all faces, in the order of `_Faces.shown`."""
+    return gr.update(visible=True), gr.update(visible=False), *(gr.skip() for _ in range(6)), 0
+
+
+def _face_choices(boxes: Sequence[Sequence[float]], *, say: Speaker) -> list[tuple[str, int]]:
+    numbers = range(1, len(boxes) + 1)
+    return [
+        (say(ALL_FACES), 0),
+        *((place_label(number, boxes, say=say), number) for number in numbers),
+    ]
+
+
+def _asking(*, is_asked: bool, say: Speaker) -> tuple[Any, Any, Any]:
     """Show the questions or the result, under their heading."""
-    heading = QUESTION if is_asked else REVEALED
+    heading = say(QUESTION) if is_asked else say(REVEALED)
     return heading, gr.update(visible=is_asked), gr.update(visible=not is_asked)
 
 
@@ -718,16 +1080,17 @@ def _second_question(best: str | None) -> tuple[Any, Any]:
     )
 
 
-def _standing(standing: Standing) -> tuple[Any, ...]:
+def _standing(standing: Standing, *, say: Speaker) -> tuple[Any, ...]:
     """Show chart, progress, reasons, and the button that fits best first."""
-    more = "Four more anyway" if standing.is_settled else "Next four"
+    chart = dial_chart(standing, say=say)
+    more = say("Four more anyway") if standing.is_settled else say("Next four")
     main, other = ("secondary", "primary") if standing.is_settled else ("primary", "secondary")
     return (
-        dial_chart(standing),
-        progress_line(standing),
-        why_lines(standing),
+        chart + save_links("dial", chart_files(chart, dial_csv(standing)), label=SAVE_AS.format),
+        progress_line(standing, say=say),
+        why_lines(standing, say=say),
         gr.update(value=more, variant=main),
-        gr.update(value=use_label(standing), variant=other),
+        gr.update(value=use_label(standing, say=say), variant=other),
     )
 
 
@@ -737,9 +1100,12 @@ def _session(request: gr.Request) -> str:
 
 async def _refuse_links(path: str | Path | None) -> str | None:
     """Stand in for Gradio's own step, which would download whatever address a request names."""
-    if path is not None and "://" in str(path):
+    if path is None:
+        return None
+    named = own_file(str(path))
+    if "://" in named:
         raise PhotoError("`photo` must be uploaded here, got a link. Save the picture first.")
-    return None if path is None else str(path)
+    return named
 
 
 def _path_of(payload: Any) -> str | None:
@@ -755,10 +1121,13 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
     cache: Path,
     report: Callable[[], Mapping[str, Any]],
     examples: Sequence[Path] = (),
+    previews: Sequence[Preview] = (),
     curve: StrengthCurve | None = None,
     clip_radius: float | None = None,
     publishing: tuple[Publisher | None, str] = (None, ""),
+    sign_in: SignIn | None = None,
     crowd: Crowd | None = None,
+    observer: Observer | None = None,
 ) -> gr.Blocks:
     """Build the page.
 
@@ -769,10 +1138,13 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         cache: Folder for pictures on their way to the browser, the value of `GRADIO_TEMP_DIR`.
         report: What `GET /health` tells, for programs that ask by name.
         examples: Pictures to try.
+        previews: Ladders of the examples, made beforehand, in their order.
         curve: How strength was measured, None where it was not.
         clip_radius: The model's C, for the table of ε; None leaves that out.
         publishing: From `open_publisher`.
+        sign_in: Where visitors publish to accounts of their own; None where they cannot sign in.
         crowd: Reads the published data set; None where there is none.
+        observer: Says what can be inferred of a face; None leaves that out.
     """
     page: gr.Blocks
     with gr.Blocks(
@@ -789,37 +1161,53 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
             curve=curve,
         )
         memory = _Memory()
-        gr.Markdown(INTRO)
+        gr.Markdown(local(INTRO))
         timer = gr.Timer(1.0, active=False)
-        with gr.Tab("Protect"):
-            start = _Start(examples)
-            dial = _Dial()
+        with gr.Tab(local("Protect")):
+            start = _Start(examples, previews)
+            dial = _Dial(can_observe=observer is not None)
             blind = _BlindPage()
             storage = _add_erasure(handlers, memory, blind)
         publisher, missing = publishing
-        with gr.Tab("Crowd") as tab:
+        if publisher is None and sign_in is not None:
+            missing = SIGNED_IN_INSTEAD
+        with gr.Tab(local("Crowd")) as tab:
             _wire_crowd(CrowdHandlers(crowd or Crowd(None)), _Crowd(), tab)
-        with gr.Tab("Models") as models:
+        with gr.Tab(local("Models")) as models:
             _wire_models(
                 ModelHandlers(loops, pictures=pictures, publisher=publisher, missing=missing),
-                _Models(timer),
+                _Models(timer, can_sign_in=sign_in is not None),
+                sign_in,
             )
-        with gr.Tab("About"):
-            gr.Markdown(about_text(curve, clip_radius=clip_radius), elem_id="about")
+        with gr.Tab(local("About")):
+            about = functools.partial(about_text, curve, clip_radius=clip_radius)
+            told = gr.Markdown(about(), elem_id="about")
         # Its regions are there only once it is shown.
         models.select(None, None, None, js=ANNOUNCE)
         _wire_photo(handlers, memory, start, dial, blind)
         _wire_dial(handlers, memory, dial)
+        _wire_faces(FaceHandlers(handlers.show, observer=observer), memory, dial)
         _wire_page(handlers, memory, dial, blind)
         _wire_result(handlers, memory, dial, blind, storage)
         calls = PublicCalls(anonymizer, uploads=page.upload_file_set, curve=curve)
         _wire_api(page, ApiHandlers(calls, desk, pictures=pictures, report=report))
-        for script in (ANNOUNCE, ARROWS):
+        for script in (LANGUAGE, ANNOUNCE, ARROWS, SAY_PLACE):
             page.load(None, None, None, js=script)
+        greeting = GreetingHandlers(examples, previews, about=about)
+        greeted = [told, dial.number, start.gallery, start.preview]
+        page.load(greeting.greet, None, greeted, show_progress="hidden", **_QUICK)
         loading = page.load(handlers.load, [memory.history], [storage, memory.history], **_QUICK)
         loading.success(None, memory.history, None, js=CLEAR_RECORD)
+    _close_others(page)
     _read_quietly(page)
     return page
+
+
+def _close_others(page: gr.Blocks) -> None:
+    """List for programs what is meant for them only: Gradio's own parts add calls of theirs."""
+    for fn in page.fns.values():
+        if fn.name not in PUBLIC_CALLS:
+            fn.api_visibility = "private"
 
 
 def _read_quietly(page: gr.Blocks) -> None:
@@ -855,22 +1243,23 @@ class _Memory:
 class _Start:
     """Where a photo comes from."""
 
-    def __init__(self, examples: Sequence[Path]) -> None:
+    def __init__(self, examples: Sequence[Path], previews: Sequence[Preview]) -> None:
         with gr.Column() as self.group:
             self.photo = gr.Image(
-                label="Your photo",
+                label=local("Your photo"),
                 type="filepath",
                 height=320,
                 elem_id="photo",
-                alt_text="The photo you chose",
+                alt_text=local("The photo you chose"),
             )
             # As it would decode the file itself, and name its faults in no one's words.
             self.photo.preprocess = _path_of  # type: ignore[method-assign]
             object.__setattr__(self.photo, "async_move_resource_to_block_cache", _refuse_links)
-            gr.Markdown(EXAMPLES_LINE, visible=bool(examples))
+            gr.HTML(waiting_html(local(PLACE)), elem_id=WAITING_ID)
+            gr.Markdown(local(EXAMPLES_LINE), visible=bool(examples))
             self.gallery = gr.Gallery(
-                [(str(path), f"Example {i}") for i, path in enumerate(examples, 1)],
-                label="Example photos",
+                _captioned(examples),
+                label=local("Example photos"),
                 show_label=False,
                 columns=6,
                 height=None,
@@ -880,53 +1269,104 @@ class _Start:
                 buttons=[],
                 visible=bool(examples),
             )
+            first = preview_html(previews[0]) if previews else ""
+            self.preview = gr.HTML(first, visible=bool(previews), elem_id="preview")
+            self.gallery.select(PreviewHandlers(previews).show_preview, None, self.preview, **_LIVE)
 
 
 class _Dial:
-    """The photo beside its variant, and what changes it."""
+    """The photo beside its variant, and what changes it.
 
-    def __init__(self) -> None:
+    Args:
+        can_observe: Whether the app can say what an observer infers.
+    """
+
+    def __init__(self, *, can_observe: bool) -> None:
         with gr.Column(visible=False) as self.group:
             self.status = gr.Markdown(elem_id="status")
             self.set = gr.Markdown(elem_id="set")
             with gr.Row():
                 # Beside each other on a phone too, with the dial in view.
-                self.original = _picture("Your photo", "Your photo", min_width=140)
+                self.original = _picture(local("Your photo"), local("Your photo"), min_width=140)
                 self.variant = _picture(
-                    "Variant", "Your photo with the faces replaced", min_width=140
+                    local("Variant"), local("Your photo with the faces replaced"), min_width=140
                 )
             self.compare = gr.Checkbox(
-                value=True, label="Compare with the original", elem_id="compare"
+                value=True, label=local("Compare with the original"), elem_id="compare"
             )
-            self.compared = gr.Markdown(COMPARED, elem_id="compared", elem_classes="quiet")
-            info = "0 keeps the face, 1 replaces it completely"
-            self.strength = gr.Slider(
-                0,
-                1,
-                POPULATION_STRENGTH,
-                step=0.05,
-                label="Strength",
-                info=info,
-                elem_id="strength",
-            )
+            self.compared = gr.Markdown(local(COMPARED), elem_id="compared", elem_classes="quiet")
+            info = local("0 keeps the face, 1 replaces it completely")
+            self.faces = _Faces(info)
+            with gr.Column() as self.everyone:
+                self.strength = gr.Slider(
+                    0,
+                    1,
+                    POPULATION_STRENGTH,
+                    step=0.05,
+                    label=local("Strength"),
+                    info=info,
+                    elem_id="strength",
+                )
             self.privacy = gr.Markdown(elem_id="privacy")
-            with gr.Accordion("What this number says, and what it does not cover", open=False):
-                gr.Markdown(NUMBER + "\n".join(f"- {sentence}" for sentence in NOT_COVERED))
+            with gr.Accordion(
+                local("What this number says, and what it does not cover"), open=False
+            ):
+                self.number = gr.Markdown(number_text())
             with gr.Row():
-                self.download = gr.Button("Download this variant", variant="primary")
-                self.find = gr.Button("Find your dial")
-                self.other = gr.Button("Another photo")
+                self.download = gr.Button(local("Download this variant"), variant="primary")
+                self.find = gr.Button(local("Find your dial"))
+                self.other = gr.Button(local("Another photo"))
             self.total = gr.Markdown(elem_classes="quiet")
-            with gr.Accordion("What to keep", open=False):
+            with gr.Accordion(local("What to keep"), open=False):
                 self.keep = gr.CheckboxGroup(
-                    [("My smile", "smiling"), ("My glasses", "eyeglasses")],
-                    label="Keep from the photo, at the price of some privacy",
+                    _choices(KEEP_CHOICES),
+                    label=local("Keep from the photo, at the price of some privacy"),
                 )
                 self.hide = gr.CheckboxGroup(
-                    [("Gender", "gender"), ("Age", "age_group")], label="Hide, and draw at random"
+                    _choices(HIDE_CHOICES),
+                    label=local("Hide, and draw at random"),
                 )
-                gr.Markdown(OWN_NOISE, elem_classes="quiet")
+                gr.Markdown(local(OWN_NOISE), elem_classes="quiet")
+            self.observe = gr.Button(local(OBSERVE), visible=can_observe)
+            self.observed = gr.HTML(elem_id="observed")
             self.file = gr.File(visible=False)
+
+
+class _Faces:
+    """Whose strength the dial sets, where there are several faces, and who is left as they are.
+
+    Args:
+        info: What the numbers on a dial mean.
+    """
+
+    def __init__(self, info: str) -> None:
+        with gr.Column(visible=False) as self.group:
+            self.chosen = gr.Radio(
+                [(ALL_FACES, 0)],
+                value=0,
+                label=local(WHICH_FACE),
+                info=local(WHICH_FACE_INFO),
+                elem_id="faces",
+            )
+            # Set together with the dial of one face, so that both always belong together.
+            self.number = gr.Number(0, visible=False, precision=0)
+            with gr.Column(visible=False) as self.one:
+                self.said = gr.Markdown(elem_id="face-said")
+                self.strength = gr.Slider(
+                    0, 1, POPULATION_STRENGTH, step=0.05, info=info, elem_id="face-strength"
+                )
+                self.follow = gr.Button(local(FOLLOW), visible=False, elem_id="follow")
+                self.permission = gr.Checkbox(label=local(PERMISSION), elem_id="permission")
+                self.leave = gr.Button(interactive=False, variant="stop", elem_id="leave")
+                self.again = gr.Button(visible=False, elem_id="again")
+
+    @property
+    def shown(self) -> list[Any]:
+        """What shows the chosen face, in the order of `_no_face` after the dial of all faces."""
+        return [
+            *(self.one, self.strength, self.follow, self.permission),
+            *(self.leave, self.again, self.said, self.number),
+        ]
 
 
 class _BlindPage:
@@ -934,37 +1374,48 @@ class _BlindPage:
 
     def __init__(self) -> None:
         with gr.Column(visible=False) as self.group:
-            self.heading = gr.Markdown(QUESTION, elem_id="heading")
+            self.heading = gr.Markdown(local(QUESTION), elem_id="heading")
             with gr.Row(elem_id="tiles") as self.pictures:
-                self.original = _picture("Your photo", "The face in your photo", min_width=240)
+                self.original = _picture(
+                    local("Your photo"), local("The face in your photo"), min_width=240
+                )
                 with gr.Column(min_width=280):
                     self.tiles = []
                     for pair in ("AB", "CD"):
                         with gr.Row():
-                            self.tiles += [_picture(x, f"Variant {x}", min_width=120) for x in pair]
+                            self.tiles += [
+                                _picture(x, local(TILES[x]), min_width=120) for x in pair
+                            ]
             self.token = gr.Textbox(visible=False)
             self._add_questions()
             self._add_result()
 
     def _add_questions(self) -> None:
         with gr.Column() as self.questions:
-            self.best = gr.Radio([*LETTERS, NONE], label="I would post", elem_id="best")
+            self.best = gr.Radio(
+                _answers([*LETTERS, NONE]), label=local("I would post"), elem_id="best"
+            )
             self.just_right = gr.Radio(
-                list(JUST_RIGHT), label="How is it?", visible=False, elem_id="just-right"
+                _answers(JUST_RIGHT), label=local("How is it?"), visible=False, elem_id="just-right"
             )
             self.why_not = gr.Radio(
-                list(WHY_NOT), label="What is wrong?", visible=False, elem_id="why-not"
+                _answers(WHY_NOT), label=local("What is wrong?"), visible=False, elem_id="why-not"
             )
             self.agreed = gr.CheckboxGroup(
-                CONSENT_CHOICES, value=[], label=CONSENT_QUESTION, elem_id="consent"
+                _choices(CONSENT_CHOICES),
+                value=[],
+                label=local(CONSENT_QUESTION),
+                elem_id="consent",
             )
-            with gr.Accordion("What is kept, for what, for how long", open=False):
-                gr.Markdown(CONSENT_TEXT)
+            with gr.Accordion(local("What is kept, for what, for how long"), open=False):
+                gr.Markdown(local(CONSENT_TEXT))
             with gr.Row():
-                self.done = gr.Button("Show the strengths", variant="primary", min_width=120)
-                self.skip = gr.Button("Skip", min_width=120)
-                self.undo_before = gr.Button("Undo the last answer", visible=False, min_width=120)
-                self.leave_before = gr.Button("Back to the dial", min_width=120)
+                self.done = gr.Button(local("Show the strengths"), variant="primary", min_width=120)
+                self.skip = gr.Button(local("Skip"), min_width=120)
+                self.undo_before = gr.Button(
+                    local("Undo the last answer"), visible=False, min_width=120
+                )
+                self.leave_before = gr.Button(local("Back to the dial"), min_width=120)
 
     def _add_result(self) -> None:
         with gr.Column(visible=False) as self.result:
@@ -972,11 +1423,11 @@ class _BlindPage:
             self.chart = gr.HTML(elem_id="chart")
             self.progress = gr.Markdown(elem_id="progress")
             with gr.Row():
-                self.more = gr.Button("Next four", variant="primary", min_width=120)
-                self.use = gr.Button("Use my strength", min_width=120)
-                self.undo = gr.Button("Undo", min_width=120)
-                self.leave = gr.Button("Back to the dial", min_width=120)
-            with gr.Accordion("Why this strength", open=False):
+                self.more = gr.Button(local("Next four"), variant="primary", min_width=120)
+                self.use = gr.Button(local("Use my strength"), min_width=120)
+                self.undo = gr.Button(local("Undo"), min_width=120)
+                self.leave = gr.Button(local("Back to the dial"), min_width=120)
+            with gr.Accordion(local("Why this strength"), open=False):
                 self.why = gr.Markdown(elem_id="why")
 
     @property
@@ -997,49 +1448,64 @@ class _Models:
 
     Args:
         timer: Looks at the run, whichever tab is shown.
+        can_sign_in: Whether visitors can publish to accounts of their own.
     """
 
-    def __init__(self, timer: gr.Timer) -> None:
+    def __init__(self, timer: gr.Timer, *, can_sign_in: bool) -> None:
         self.timer = timer
         self.run = gr.State(None, time_to_live=CACHE_SECONDS[1])
-        gr.Markdown(MODELS_INTRO)
+        gr.Markdown(local(MODELS_INTRO))
+        if can_sign_in:
+            gr.LoginButton(SIGN_IN, SIGN_OUT, elem_id="sign-in")
+            gr.Markdown(local(SIGN_IN_NOTE), elem_classes="quiet")
         chosen = LoopSettings()
         with gr.Row():
-            self.target = gr.Radio(TARGET_CHOICES, value=chosen.target, label="Target model")
-            self.label = gr.Radio(LABEL_CHOICES, value=chosen.label, label="What it shall tell")
-            self.share = gr.Radio(
-                SHARE_CHOICES, value=chosen.share, label="People who turn their dial"
+            self.target = gr.Radio(
+                _choices(TARGET_CHOICES), value=chosen.target, label=local("Target model")
             )
-        with gr.Accordion("More choices", open=False):
+            self.label = gr.Radio(
+                _choices(LABEL_CHOICES), value=chosen.label, label=local("What it shall tell")
+            )
+            self.share = gr.Radio(
+                _choices(SHARE_CHOICES),
+                value=chosen.share,
+                label=local("People who turn their dial"),
+            )
+        with gr.Accordion(local("More choices"), open=False):
             self.method = gr.Radio(
-                method_choices(chosen.target),
+                _choices(method_choices(chosen.target)),
                 value=chosen.method,
-                label="Unlearning method",
+                label=local("Unlearning method"),
                 elem_id="method",
             )
             self.n_models = gr.Radio(
                 N_MODELS_CHOICES,
                 value=chosen.n_models,
-                label="Shadow models of each kind",
-                info=N_MODELS_INFO,
+                label=local("Shadow models of each kind"),
+                info=local(N_MODELS_INFO),
             )
             self.n_people = gr.Radio(
-                N_PEOPLE_CHOICES, value=chosen.n_people, label="People in the training data"
+                N_PEOPLE_CHOICES, value=chosen.n_people, label=local("People in the training data")
             )
         with gr.Row():
-            self.start = gr.Button("Run the loop", variant="primary")
-            self.cancel = gr.Button("Cancel", variant="stop", visible=False)
-        self.said = gr.Markdown(DURATION, elem_id="loop-said")
+            self.start = gr.Button(local("Run the loop"), variant="primary")
+            self.cancel = gr.Button(local("Cancel"), variant="stop", visible=False)
+        self.said = gr.Markdown(local(DURATION), elem_id="loop-said")
         self.steps = gr.HTML(visible=False, elem_id="loop-steps")
         with gr.Column(visible=False) as self.result:
             self.verdict = gr.Markdown(elem_id="verdict")
             self.charts = gr.HTML(elem_id="audit")
-            gr.Markdown(LEGEND, elem_classes="quiet")
-            with gr.Accordion("All checks, in numbers", open=False):
+            gr.Markdown(local(LEGEND), elem_classes="quiet")
+            with gr.Accordion(local("All checks, in numbers"), open=False):
                 self.numbers = gr.Markdown(elem_id="numbers")
             with gr.Row():
-                self.download = gr.Button("Download model and evidence")
-                self.publish = gr.Button("Publish to the Hub", interactive=False)
+                self.download = gr.Button(local("Download model and evidence"))
+                self.publish = gr.Button(local("Publish to the Hub"), interactive=False)
+            with gr.Row(visible=can_sign_in):
+                self.own_name = gr.Textbox(
+                    OWN_NAME, label=local("Repository in your account"), max_lines=1, max_length=96
+                )
+                self.publish_own = gr.Button(local("Publish to your account"))
             self.publish_said = gr.Markdown(elem_id="publish-said")
             self.file = gr.File(visible=False)
 
@@ -1058,15 +1524,17 @@ class _Crowd:
     """What the published answers say together."""
 
     def __init__(self) -> None:
-        gr.Markdown(CROWD_INTRO)
-        self.source = gr.Radio(SOURCE_CHOICES, value=EVERYTHING, label="Whose photos")
+        gr.Markdown(local(CROWD_INTRO))
+        self.source = gr.Radio(
+            _choices(SOURCE_CHOICES), value=EVERYTHING, label=local("Whose photos")
+        )
         self.said = gr.Markdown(elem_id="crowd-said")
         self.charts = gr.HTML(elem_id="crowd")
-        with gr.Accordion("In numbers", open=False):
+        with gr.Accordion(local("In numbers"), open=False):
             self.table = gr.Markdown(elem_id="crowd-numbers")
 
 
-def _picture(label: str, alt_text: str, *, min_width: int) -> gr.Image:
+def _picture(label: Any, alt_text: Any, *, min_width: int) -> gr.Image:
     return gr.Image(
         label=label,
         alt_text=alt_text,
@@ -1080,11 +1548,11 @@ def _picture(label: str, alt_text: str, *, min_width: int) -> gr.Image:
 
 def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.Markdown:
     """Add the button that deletes, and the line that says how answers are kept."""
-    with gr.Accordion("Delete my answers", open=False):
+    with gr.Accordion(local("Delete my answers"), open=False):
         storage = gr.Markdown(elem_id="storage", elem_classes="quiet")
-        info = "Leave it empty to delete what was saved in this visit"
-        code = gr.Textbox(label="Your code", info=info, max_lines=1, max_length=64)
-        erase = gr.Button("Delete my answers", variant="stop")
+        info = local("Leave it empty to delete what was saved in this visit")
+        code = gr.Textbox(label=local("Your code"), info=info, max_lines=1, max_length=64)
+        erase = gr.Button(local("Delete my answers"), variant="stop")
         outcome = gr.Markdown(elem_id="erased")
     stale = [blind.chart, blind.progress, blind.why]
     erasing = erase.click(
@@ -1103,13 +1571,16 @@ def _wire_photo(
     known = [memory.history, memory.visit]
     groups = [start.group, dial.group, blind.group]
     shown = [dial.status, dial.original, dial.variant, dial.strength, dial.privacy]
-    opened = [*groups, *shown, dial.keep, dial.hide, dial.set, dial.total, memory.visit]
+    faces = [dial.faces.group, dial.faces.chosen, dial.everyone, *dial.faces.shown]
+    opened = [*groups, *shown, dial.keep, dial.hide, dial.set, dial.total, *faces, memory.visit]
     # Not `input`, which a picture from the camera does not fire.
-    reading = start.photo.change(handlers.open_upload, [start.photo, *known], opened, **_SLOW)
+    # Where the place in the queue is seen: nothing of a group that is not shown yet is.
+    slow = {**_SLOW, "show_progress_on": start.photo}
+    reading = start.photo.change(handlers.open_upload, [start.photo, *known], opened, **slow)
     # The file is gone whether it was a photo or not, so the field is emptied.
     for outcome in (reading.success, reading.failure):
         outcome(lambda: None, None, start.photo, show_progress="hidden", **_QUICK)
-    start.gallery.select(handlers.open_example, known, opened, **_SLOW)
+    start.gallery.select(handlers.open_example, known, opened, **slow)
     closed = [*groups, dial.original, dial.variant, dial.set, dial.total, memory.visit]
     dial.other.click(handlers.close_photo, [memory.visit], closed, **_QUICK)
 
@@ -1122,10 +1593,37 @@ def _wire_dial(handlers: Handlers, memory: _Memory, dial: _Dial) -> None:
     policy = [dial.keep, dial.hide, dial.strength, visit]
     dial.keep.input(handlers.set_policy, policy, shown, **_LIVE)
     dial.hide.input(handlers.set_policy, policy, shown, **_LIVE)
-    making = dial.download.click(
+    one = [dial.faces.strength, dial.faces.number, dial.strength, visit]
+    settling = dial.download.click(handlers.settle, one, [visit], **_LIVE)
+    making = settling.success(
         handlers.download, [dial.strength, visit], [dial.file, dial.total, visit], **_QUICK
     )
     making.success(None, dial.file, None, js=SAVE_FILE)
+
+
+def _wire_faces(handlers: FaceHandlers, memory: _Memory, dial: _Dial) -> None:
+    visit, faces = memory.visit, dial.faces
+    controls = [dial.everyone, *faces.shown]
+    one = [faces.strength, faces.number, dial.strength, visit]
+    made = [dial.variant, dial.privacy]
+    faces.chosen.input(
+        handlers.choose_face, [faces.chosen, dial.strength, visit], [*controls, visit], **_LIVE
+    )
+    turned = [*made, faces.follow, faces.said, visit]
+    faces.strength.input(handlers.turn_face, one, turned, **_LIVE)
+    faces.permission.input(handlers.permit, [faces.permission], [faces.leave], **_LIVE)
+    named = [faces.number, dial.strength, visit]
+    for button, handler, known in (
+        (faces.follow, handlers.follow_dial, named),
+        (faces.leave, handlers.leave_face, [faces.permission, *named]),
+        (faces.again, handlers.anonymize_face, named),
+    ):
+        changing = button.click(handler, known, [*controls, *made, visit], **_LIVE)
+        changing.success(None, None, None, js=FOCUS_FACE)
+    looking = dial.observe.click(handlers.observe, named, [dial.observed], **_LIVE)
+    looking.success(None, None, None, js=FOCUS_OBSERVED)
+    for changed in (dial.variant.change, faces.chosen.change):
+        changed(None, None, dial.observed, js=FORGET)
 
 
 def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
@@ -1162,7 +1660,9 @@ def _wire_result(
     )
     for button in (blind.undo, blind.undo_before):
         button.click(handlers.undo, known, [blind.pictures, *revealed], **_QUICK)
-    used = [dial.group, blind.group, dial.set, dial.strength, dial.variant, dial.privacy]
+    made = [dial.set, dial.strength, dial.variant, dial.privacy]
+    faces = [dial.faces.chosen, dial.everyone, *dial.faces.shown]
+    used = [dial.group, blind.group, *made, *faces]
     using = blind.use.click(handlers.use, known, [*used, blind.token, memory.visit], **_QUICK)
     using.success(None, None, None, js=SCROLL_TO_DIAL)
 
@@ -1173,8 +1673,12 @@ def _wire_crowd(handlers: CrowdHandlers, crowd: _Crowd, tab: gr.Tab) -> None:
         shows(handlers.show_crowd, crowd.source, shown, **_QUICK)
 
 
-def _wire_models(handlers: ModelHandlers, models: _Models) -> None:
+def _wire_models(handlers: ModelHandlers, models: _Models, sign_in: SignIn | None) -> None:
     run = models.run
+    if sign_in is not None:
+        publish_own = OwnModelHandlers(sign_in).publish_own
+        named = [run, models.own_name]
+        models.publish_own.click(publish_own, named, models.publish_said, **_QUICK)
     models.target.input(handlers.set_target, [models.target], [models.method], **_LIVE)
     starting = models.start.click(
         handlers.start_loop,
@@ -1223,6 +1727,7 @@ def launch_settings(
     port: int,
     report: Callable[[], Mapping[str, Any]],
     limiter: Limiter | None = None,
+    page: gr.Blocks | None = None,
 ) -> dict[str, Any]:
     """Return how the page is launched: nothing kept, nothing listed, nothing served beyond it.
 
@@ -1232,6 +1737,7 @@ def launch_settings(
         port: Port.
         report: What `GET /health` tells.
         limiter: Says what is too much; one for a server that no proxy stands in front of if None.
+        page: What is launched, to open its public calls to agents too; None leaves them out.
     """
     limiter = limiter or Limiter()
     return {
@@ -1246,9 +1752,10 @@ def launch_settings(
         "strict_cors": True,
         "ssr_mode": False,
         "pwa": False,
-        "mcp_server": False,
+        "mcp_server": page is not None,
         "share": False,
-        "footer_links": ["gradio", "settings"],
+        # Not its settings, which would change the language of half the page.
+        "footer_links": ["gradio"],
         "state_session_capacity": 64,
         "app_kwargs": {
             "middleware": [
@@ -1259,14 +1766,29 @@ def launch_settings(
                 (SmallBodies, (), {}),
                 (QuietErrors, (), {}),
                 (RateLimit, (), {"limiter": limiter}),
+                (PoliteQueue, (), {}),
                 (NoStore, (), {}),
+                *(() if page is None else [_mcp_door(page)]),
             ]
         },
+        # Messages are named by their English text, so that no other language needs a catalogue.
+        "i18n": gr.I18n(de=speaker("de").catalogue.fixed()),
         "theme": gr.themes.Soft(
             font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
         ).set(**CONTRAST),
         "css": CSS,
     }
+
+
+def _mcp_door(page: gr.Blocks) -> tuple[type[McpDoor], tuple[()], dict[str, Any]]:
+    """Return the middleware that stands before the page's tools, as Starlette takes it."""
+
+    def is_ready() -> bool:
+        server = page.mcp_server_obj
+        return server is not None and server.local_url is not None
+
+    place = {"folder": Path(page.GRADIO_CACHE), "uploads": page.upload_file_set}
+    return McpDoor, (), {**place, "is_ready": is_ready}
 
 
 def queue_length(page: gr.Blocks) -> int:
@@ -1297,6 +1819,15 @@ def warm_up(anonymizer: Anonymizer, stopped: threading.Event) -> None:
         blank, blank, quad, POPULATION_STRENGTH, NoiseKey.fresh(), AttributePolicy()
     )
     anonymizer.backend.generate([request])
+
+
+def _previews_of(examples: Sequence[Path], *, model: str) -> tuple[Preview, ...]:
+    """Return the examples' previews, none where they do not fit the weights in use."""
+    try:
+        return read_previews(examples, model=model)
+    except InvalidArgumentError as error:
+        sys.stderr.write(f"{error}\n")
+        return ()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -1336,7 +1867,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             environment["GRADIO_TEMP_DIR"] = cache
             backend = EmbeddedBackend.load(model)
-            anonymizer = Anonymizer(backend, default_detector())
+            grant = find_grant()
+            anonymizer = Anonymizer(
+                backend if grant is None else GrantedBackend(backend, grant), default_detector()
+            )
             threading.Thread(target=warm_up, args=[anonymizer, stopped]).start()
             remote, fault = open_copy(store, **place)
             if fault:
@@ -1375,7 +1909,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 loops=loops,
                 curve=backend.model.curve,
                 clip_radius=backend.clip_radius,
-                examples=sorted((ROOT / "examples").glob("*-a.png"))[:6],
+                examples=(examples := example_photos(ROOT / "examples")),
+                previews=_previews_of(examples, model=backend.revision),
                 cache=Path(cache),
                 report=report,
                 publishing=open_publisher(
@@ -1383,6 +1918,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     token=place["token"],
                     endpoint=place["endpoint"],
                 ),
+                sign_in=find_sign_in(environment),
+                observer=Observer(load_predictor()),
                 crowd=open_crowd(
                     environment.get("PRIVACY_DIAL_PUBLIC") or None,
                     model_version=f"{backend.name}@{backend.revision}",
@@ -1396,6 +1933,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 port=options.port,
                 report=report,
                 limiter=limiter,
+                page=page,
             )
             with running(sync), contextlib.closing(loops):
                 serve(page, settings)

@@ -1,28 +1,32 @@
 """A photo and a strength → a variant; several strengths of one photo → a ladder.
 
 Joins detector, paste and backend and fails closed: a variant exists only if every detected face
-was anonymized, or covered where the caller asked for that. Knows no file format and no weights.
+was anonymized, or covered or left as it is where the caller asked for that. Knows no file format
+and no weights.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from privacy_core.backends.base import Backend, FaceRequest, GeneratedFace
-from privacy_core.errors import FaceFailedError, NoFaceError, PhotoError
+from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceError, PhotoError
+from privacy_core.faces.align import warp_to_template
 from privacy_core.faces.detect import FaceDetector
 from privacy_core.faces.paste import PreparedPhoto, prepare
 from privacy_core.noise import NoiseKey
+from privacy_core.privacy import measured_only
 from privacy_core.schema import (
     RGB,
     AttributePolicy,
     Face,
+    FaceOutcome,
     Photo,
     PrivacyStatement,
     Variant,
@@ -33,6 +37,9 @@ MOST_FACES = 32
 """Faces in one photo: more would take a visitor's patience and a server's memory."""
 LADDER = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Strengths of a ladder unless others are asked for."""
+COVERED = "covered with a solid patch that is made from the surroundings"
+_COVERED = FaceOutcome("covered", None, None, measured_only(COVERED), protects=True)
+_LEFT = FaceOutcome("left", None, None, measured_only("left as it is"), protects=False)
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,40 @@ class OpenPhoto:
     backend: Backend = field(repr=False)
     _prepared: PreparedPhoto = field(repr=False)
 
-    def variant(self, strength: float) -> Variant:
-        """Return the photo with every face anonymized at one strength; see `ladder`."""
-        return self.ladder([strength])[0]
+    def variant(
+        self,
+        strength: float,
+        *,
+        strengths: Mapping[int, float] | None = None,
+        left: Collection[int] = (),
+    ) -> Variant:
+        """Return the photo with every face anonymized, at one strength unless told otherwise.
+
+        Args:
+            strength: Of every face that `strengths` does not name.
+            strengths: Index of a face (from 0) → its own strength.
+            left: Indices of faces to leave as they are, which only the people shown can allow.
+
+        Raises:
+            InvalidArgumentError: A strength is not a number in [0, 1], or an index names no face.
+            FaceFailedError: A face could not be anonymized and is not to be covered.
+        """
+        wanted = dict.fromkeys(range(len(self.faces)), check_strength(strength))
+        own = {i: check_strength(value) for i, value in (strengths or {}).items()}
+        if unknown := (set(own) | set(left)) - set(wanted):
+            raise InvalidArgumentError(
+                f"`strengths` and `left` must name faces from 0 to {len(self.faces) - 1}, got "
+                f"{sorted(unknown)}. The largest face is 0."
+            )
+        wanted |= own
+        requests = {
+            i: replace(request, strength=wanted[i])
+            for i, request in self.requests.items()
+            if i not in left
+        }
+        made = self.backend.generate(list(requests.values())) if requests else []
+        variant = self.assemble(strength, dict(zip(requests, made, strict=True)), left=left)
+        return _as_weakest(variant) if own or left else variant
 
     def ladder(self, strengths: Sequence[float] = LADDER) -> list[Variant]:
         """Return one variant per strength.
@@ -95,13 +133,39 @@ class OpenPhoto:
             if i not in self._prepared.failures
         }
 
-    def assemble(self, strength: float, results: Mapping[int, GeneratedFace]) -> Variant:
+    def frame(self, index: int, pixels: RGB) -> RGB:
+        """Return a face of the photo, or of a variant of it, where it was found.
+
+        Args:
+            index: Of the face, from 0.
+            pixels: (height, width, 3) uint8, the photo or a variant.
+
+        Returns:
+            (128, 128, 3) uint8 template frame, with the surroundings.
+
+        Raises:
+            FaceFailedError: The face has no alignment.
+        """
+        return warp_to_template(pixels, self._prepared.alignment(index))
+
+    def assemble(
+        self,
+        strength: float,
+        results: Mapping[int, GeneratedFace],
+        *,
+        left: Collection[int] = (),
+    ) -> Variant:
         """Return the photo with generated faces pasted in.
+
+        Args:
+            strength: Of the variant, where no face was generated.
+            results: Index of a face → what the backend made of it.
+            left: Indices of faces to leave as they are.
 
         Raises:
             FaceFailedError: A face could not be anonymized and is not to be covered.
         """
-        failures = dict(self._prepared.failures)
+        failures = {i: why for i, why in self._prepared.failures.items() if i not in left}
         failures |= {i: result.failure for i, result in results.items() if result.failure}
         if failures and not self.solid_on_failure:
             index = min(failures)
@@ -111,18 +175,23 @@ class OpenPhoto:
             for i, result in results.items()
             if result.frame is not None and i not in failures
         }
+        outcomes = tuple(
+            _LEFT if i in left else _COVERED if i in failures else _outcome(results[i])
+            for i in range(len(self.faces))
+        )
         said = _least_noised(list(results.values()))
         return Variant(
-            image=self._prepared.paste(frames, covered=tuple(failures)),
+            image=self._prepared.paste(frames, covered=tuple(failures), left=left),
             strength=said.strength if said else strength,
             sigma=said.sigma if said else None,
             privacy=said.privacy if said else _covered_only(),
             policy=self.policy,
             model_id=self.backend.name,
             model_revision=self.backend.revision,
-            protected=all(i in failures or results[i].protects for i in range(len(self.faces))),
+            protected=all(face.protects for face in outcomes),
             n_faces=len(self.faces),
             covered=tuple(sorted(i + 1 for i in failures)),
+            faces=outcomes,
         )
 
 
@@ -227,6 +296,29 @@ def _least_noised(faces: Sequence[GeneratedFace]) -> GeneratedFace | None:
         key=lambda face: math.inf if face.sigma is None else face.sigma,
         default=None,
     )
+
+
+def _outcome(face: GeneratedFace) -> FaceOutcome:
+    return FaceOutcome("generated", face.strength, face.sigma, face.privacy, face.protects)
+
+
+def _as_weakest(variant: Variant) -> Variant:
+    """State of a variant with several strengths what holds for its weakest face.
+
+    A face left as it is ends every guarantee for the picture; what holds for the others stands
+    with each of them.
+    """
+    made = [(f.strength, f.sigma, f.privacy) for f in variant.faces if f.strength is not None]
+    strength, sigma, privacy = min(
+        ((s, math.inf if sigma is None else sigma, privacy) for s, sigma, privacy in made),
+        key=lambda face: face[:2],
+        default=(variant.strength, math.inf, variant.privacy),
+    )
+    if n_left := len(variant.left):
+        faces = "1 face is left as it is" if n_left == 1 else f"{n_left} faces are left as they are"
+        sigma, privacy = math.inf, measured_only(f"{faces}, of {variant.n_faces}")
+    known = None if math.isinf(sigma) else sigma
+    return replace(variant, strength=strength, sigma=known, privacy=privacy)
 
 
 def _covered_only() -> PrivacyStatement:

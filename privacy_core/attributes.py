@@ -6,13 +6,17 @@ stratify reports only: nothing is conditioned on it, and race is never predicted
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from privacy_core.errors import InvalidArgumentError
@@ -29,6 +33,9 @@ _CHEEKS = ((slice(70, 86), slice(34, 46)), (slice(70, 86), slice(81, 93)))
 SKIN_TONES = ("dark", "brown", "tan", "intermediate", "light", "very light")
 _TONE_LIMITS = (-30.0, 10.0, 28.0, 41.0, 55.0)
 _SIDE = 64
+PREDICTOR_FOLDER = Path(__file__).resolve().parents[1] / "models" / "attributes"
+PREDICTOR_WEIGHTS = "predictor.safetensors"
+PREDICTOR_CONFIG = "predictor.json"
 
 
 def labels_of(row: Mapping[str, Any]) -> tuple[int, ...]:
@@ -212,6 +219,46 @@ class AttributePredictor:
         if not self.config.whole_crop:
             values = values * torch.from_numpy(template_mask())
         return nn.functional.avg_pool2d(values, SIZE // _SIDE)
+
+
+@dataclass(frozen=True)
+class MeasuredPredictor:
+    """A fitted predictor with how well it did on people it never saw.
+
+    Attributes:
+        predictor: The predictor.
+        accuracy: Attribute → balanced accuracy, in [0, 1], on held-out people's originals.
+        protected: Strength → the same on their variants, without an attribute policy.
+    """
+
+    predictor: AttributePredictor = field(repr=False)
+    accuracy: Mapping[str, float]
+    protected: Mapping[float, Mapping[str, float]] = field(default_factory=dict)
+
+
+def load_predictor(folder: Path = PREDICTOR_FOLDER) -> MeasuredPredictor:
+    """Read what `benchmarks/predictor.py` wrote.
+
+    Raises:
+        InvalidArgumentError: The folder holds no predictor, or its files do not fit.
+    """
+    try:
+        stored = json.loads((folder / PREDICTOR_CONFIG).read_text(encoding="utf-8"))
+        predictor = AttributePredictor(PredictorConfig(**stored["config"]))
+        predictor.load_state(load_file(folder / PREDICTOR_WEIGHTS))
+        accuracy = _accuracy(stored["held_out"]["all"])
+        strengths = stored["protected"]["strengths"]
+        protected = {float(strength): _accuracy(found) for strength, found in strengths.items()}
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise InvalidArgumentError(
+            f"`folder` must hold {PREDICTOR_CONFIG} and {PREDICTOR_WEIGHTS} that fit together, "
+            f"got others in {folder.name!r}. Run `python -m benchmarks.predictor` again."
+        ) from error
+    return MeasuredPredictor(predictor, accuracy, protected)
+
+
+def _accuracy(measured: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(found["balanced_accuracy"]) for name, found in measured.items()}
 
 
 def _network(config: PredictorConfig) -> nn.Module:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
+from privacy_core.anonymize import COVERED
+from privacy_core.errors import InvalidArgumentError
 from privacy_core.privacy import (
     NOT_COVERED,
     PUBLIC_NOISE,
     matched_filter_tpr,
-    measured_only,
     total_statement,
 )
 from privacy_core.recognition import Recogniser
@@ -36,7 +37,6 @@ OWNERS_EYES = (
     "For the eyes of the photo's owner only: do not publish it, and do not pick a variant by it, "
     "since a choice made by looking at the original is outside ε."
 )
-_COVERED = "covered with a solid patch that is made from the surroundings"
 _LADDER = "All variants lie on one noise path, so together they cost what the weakest costs."
 _NO_PATH = (
     "Nothing is guaranteed for them together: several variants may tell more of a face than each "
@@ -112,7 +112,37 @@ def ladder_statement(variants: Sequence[Variant]) -> PrivacyStatement:
 
     A ladder with a variant that guarantees nothing guarantees nothing.
     """
-    return max((v.privacy for v in variants), key=lambda p: math.inf if p.mu is None else p.mu)
+    return weakest_statement([v.privacy for v in variants])
+
+
+def weakest_statement(statements: Sequence[PrivacyStatement]) -> PrivacyStatement:
+    """Return the statement that guarantees least, of at least one."""
+    return max(statements, key=lambda p: math.inf if p.mu is None else p.mu)
+
+
+def of_face(variant: Variant, number: int) -> Variant:
+    """Return the record, without pixels, of a generated face (from 1) as if it were alone.
+
+    Raises:
+        InvalidArgumentError: It names no generated face.
+    """
+    face = variant.faces[number - 1] if 1 <= number <= len(variant.faces) else None
+    if face is None or face.strength is None:
+        raise InvalidArgumentError(
+            f"`number` must name a generated face of {len(variant.faces)}, got {number!r}. "
+            "Faces that are covered or left have no strength."
+        )
+    return replace(
+        variant,
+        image=np.empty((0, 0, 3), np.uint8),
+        strength=face.strength,
+        sigma=face.sigma,
+        privacy=face.privacy,
+        protected=face.protects,
+        n_faces=1,
+        covered=(),
+        faces=(face,),
+    )
 
 
 def identity_report(
@@ -136,7 +166,7 @@ def identity_report(
     rows: list[dict[str, object]] = []
     for number, face in enumerate(faces, 1):
         if number in variant.covered:
-            rows.append({"face": number, "distance": None, "reason": _COVERED})
+            rows.append({"face": number, "distance": None, "reason": COVERED})
             continue
         before, after = (
             recogniser.embed(pixels, face.landmarks) for pixels in (original, variant.image)
@@ -162,23 +192,25 @@ def _common(variant: Variant, photo_notes: Sequence[str]) -> dict[str, object]:
 
 
 def _one(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
-    covered = asdict(measured_only(_COVERED))
-    generated = [i for i in range(1, variant.n_faces + 1) if i not in variant.covered]
     faces = [
         {
             "face": i,
-            "covered": i in variant.covered,
-            **(asdict(variant.privacy) if i in generated else covered),
+            "covered": face.treatment == "covered",
+            "left": face.treatment == "left",
+            "strength": face.strength,
+            "sigma": face.sigma,
+            **asdict(face.privacy),
         }
-        for i in range(1, variant.n_faces + 1)
+        for i, face in enumerate(variant.faces, 1)
     ]
-    together = asdict(_together(variant.privacy, len(generated)))
+    together = asdict(_together(variant))
     return {
         "strength": variant.strength,
         "sigma": variant.sigma,
         **asdict(variant.privacy),
         "protected": variant.protected,
         "covered": list(variant.covered),
+        "left": list(variant.left),
         "faces": faces,
         "all_faces": {**together, "note": _FACES},
         "recogniser": _recognised(variant, curve),
@@ -224,11 +256,16 @@ def _recognised(variant: Variant, curve: StrengthCurve | None) -> dict[str, obje
     return {"name": name, "verified_share_at_calibration": share, "reason": reason}
 
 
-def _together(one: PrivacyStatement, n: int) -> PrivacyStatement:
-    """Return the statement of `n` faces with a noise each."""
-    if one.mu is None or one.delta is None:
-        return one
-    return total_statement([one.mu] * n, secret=True, delta=one.delta)
+def _together(variant: Variant) -> PrivacyStatement:
+    """Return the statement of all generated faces with a noise each."""
+    made = [face.privacy for face in variant.faces if face.treatment == "generated"]
+    if variant.left or not made:
+        return variant.privacy
+    least = weakest_statement(made)
+    if least.mu is None or least.delta is None:
+        return least
+    mus = [one.mu for one in made if one.mu is not None]
+    return total_statement(mus, secret=True, delta=least.delta)
 
 
 def worst_case(variant: Variant, curve: StrengthCurve | None) -> dict[str, object]:
@@ -237,7 +274,7 @@ def worst_case(variant: Variant, curve: StrengthCurve | None) -> dict[str, objec
     reason = None
     if variant.privacy.reason == PUBLIC_NOISE:
         reason = PUBLIC_NOISE
-    elif variant.n_faces == len(variant.covered):
+    elif variant.left or variant.n_faces == len(variant.covered):
         reason = variant.privacy.reason
     elif distance is None:
         reason = "not measured for this backend"

@@ -144,14 +144,34 @@ class PrivacyStatement:
 
 
 @dataclass(frozen=True)
+class FaceOutcome:
+    """What became of one face in a variant.
+
+    Attributes:
+        treatment: "generated", "covered" with a solid patch, or "left" as it is.
+        strength: In [0, 1], after rounding to the backend's rungs; None unless generated.
+        sigma: Standard deviation of the noise in code space, None where there is none.
+        privacy: What is guaranteed for this face.
+        protects: Whether the original face is hidden at all.
+    """
+
+    treatment: Literal["generated", "covered", "left"]
+    strength: float | None
+    sigma: float | None
+    privacy: PrivacyStatement
+    protects: bool
+
+
+@dataclass(frozen=True)
 class Variant:
-    """One anonymized face, or all faces of a photo, at one strength.
+    """One anonymized face, or all faces of a photo, at one strength or at one each.
 
     Attributes:
         image: (height, width, 3) uint8, the whole photo with the faces replaced.
         strength: In [0, 1], after rounding to the backend's rungs.
         sigma: Standard deviation of the noise in code space, None where there is none.
-        privacy: What is guaranteed for one face of this variant.
+        privacy: What is guaranteed for one face of this variant; nothing where one is left as it
+            is.
         policy: Treatment of attributes.
         model_id: Backend name or repository id.
         model_revision: Digest of the weights, or the version of a baseline.
@@ -159,6 +179,7 @@ class Variant:
             which keeps the face, and for filters such as blur.
         n_faces: Detected faces.
         covered: Indices (from 1) of faces that failed and were covered with a solid patch.
+        faces: What became of each face, in the order of the photo's faces.
     """
 
     image: RGB = field(repr=False)
@@ -171,6 +192,18 @@ class Variant:
     protected: bool
     n_faces: int
     covered: tuple[int, ...] = ()
+    faces: tuple[FaceOutcome, ...] = ()
+
+    @property
+    def left(self) -> tuple[int, ...]:
+        """Return the indices (from 1) of faces that are left as they are."""
+        return tuple(i for i, face in enumerate(self.faces, 1) if face.treatment == "left")
+
+    @property
+    def is_mixed(self) -> bool:
+        """Return whether one face is treated differently from another."""
+        treatments = {(f.treatment, f.strength) for f in self.faces if f.treatment != "covered"}
+        return len(treatments) > 1 or bool(self.left)
 
 
 @dataclass(frozen=True)

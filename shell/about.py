@@ -7,10 +7,11 @@ import math
 from privacy_core.privacy import DELTA, NOT_COVERED, epsilon_of, matched_filter_tpr, mu_of
 from privacy_core.report import FALSE_POSITIVE_RATE, verified_share_at
 from privacy_core.schema import StrengthCurve
+from shell.languages import ENGLISH, Speaker, message
 from shell.wording import ABOUT
 
 STRENGTHS = (0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
-GUARANTEE = f"""
+GUARANTEE = message("""
 ## What is guaranteed
 Noise is added to 512 numbers that stand for the face, and the new face is made from the noisy
 numbers and from what surrounds the face. So ε bounds what **anyone** can learn about the pixels
@@ -19,29 +20,47 @@ about the attacker. It is large at all but the highest strengths: someone who ow
 original and only wants to confirm it can do so at most of them. What face recognition achieves is
 far less, and is measured, not proven. Read both.
 
-ε is stated at δ = {DELTA:.5f} for one face in one picture; several pictures of one person add up.
+ε is stated at δ = {delta:.5f} for one face in one picture; several pictures of one person add up.
 
 ## What is not
-"""
-NO_FIGURES = "For this model nothing was measured: `calibrate` measures it."
+""")
+NO_FIGURES = message("For this model nothing was measured: `calibrate` measures it.")
+_HEAD = message("| strength | recognised | confirmed | ε |")
+MEASURED = message(
+    "On held-out people, on one photo each, from the calibration that is stored with the weights. "
+    "“Recognised”: {recogniser} calls it the same person as the original, at a distance at which 1 "
+    "in 1 000 pairs of different people match too. “Confirmed”: the best possible test by someone "
+    "who has the exact original, at 1 false alarm in 1 000. A recogniser that was trained against "
+    "this model does better than a ready-made one."
+)
 
 
-def about_text(curve: StrengthCurve | None, *, clip_radius: float | None = None) -> str:
+def about_text(
+    curve: StrengthCurve | None, *, clip_radius: float | None = None, say: Speaker = ENGLISH
+) -> str:
     """Return the page as Markdown.
 
     Args:
         curve: Of the model that the page serves, None where it was not calibrated.
         clip_radius: C, the norm to which codes are clipped; None leaves ε out.
+        say: Says it in a language.
     """
-    gaps = "\n".join(f"- {sentence}" for sentence in NOT_COVERED)
-    figures = _figures(curve, clip_radius)
-    return f"{GUARANTEE}{gaps}\n\n## What was measured\n{figures}\n\n## Your data\n{ABOUT}"
+    gaps = "\n".join(f"- {say.retell(sentence)}" for sentence in NOT_COVERED)
+    return "\n".join(
+        (
+            f"{say(GUARANTEE, delta=DELTA)}{gaps}\n",
+            say("## What was measured"),
+            f"{_figures(curve, clip_radius, say)}\n",
+            say("## Your data"),
+            say(ABOUT),
+        )
+    )
 
 
-def _figures(curve: StrengthCurve | None, clip_radius: float | None) -> str:
+def _figures(curve: StrengthCurve | None, clip_radius: float | None, say: Speaker) -> str:
     """Return the table over strengths, from the curve that is stored with the weights."""
     if curve is None or verified_share_at(1.0, curve) is None:
-        return NO_FIGURES
+        return say(NO_FIGURES)
     recogniser, distance = (curve.measured.get(n) for n in ("recogniser", "typical_code_distance"))
     sigmas = [*curve.rung_sigmas().tolist(), None]
     rows = []
@@ -49,26 +68,27 @@ def _figures(curve: StrengthCurve | None, clip_radius: float | None) -> str:
         sigma = sigmas[curve.rung(strength) - 1]
         share = verified_share_at(sigma, curve)
         rows.append(
-            f"| {strength:.1f} | {share:.1%} | {_confirmed(distance, sigma)} | "
-            f"{_epsilon(sigma, clip_radius)} |"
+            f"| {say.number(strength, '.1f')} | {_share(share, say)} | "
+            f"{_confirmed(distance, sigma, say)} | {_epsilon(sigma, clip_radius, say)} |"
         )
-    return (
-        "On held-out people, on one photo each, from the calibration that is stored with the "
-        f"weights. “Recognised”: {recogniser} calls it the same person as the original, at a "
-        "distance at which 1 in 1 000 pairs of different people match too. “Confirmed”: the best "
-        "possible test by someone who has the exact original, at 1 false alarm in 1 000. A "
-        "recogniser that was trained against this model does better than a ready-made one.\n\n"
-        "| strength | recognised | confirmed | ε |\n|---|---|---|---|\n" + "\n".join(rows)
-    )
+    said = say(MEASURED, recogniser=recogniser)
+    return "\n".join((f"{said}\n", say(_HEAD), "|---|---|---|---|", *rows))
 
 
-def _confirmed(distance: object, sigma: float | None) -> str:
+def _share(share: float | None, say: Speaker) -> str:
+    return "–" if share is None else say.number(share, ".1%")
+
+
+def _confirmed(distance: object, sigma: float | None, say: Speaker) -> str:
     if not isinstance(distance, int | float):
         return "–"
-    return f"{matched_filter_tpr(distance, sigma or math.inf, fpr=FALSE_POSITIVE_RATE):.1%}"
+    rate = matched_filter_tpr(distance, sigma or math.inf, fpr=FALSE_POSITIVE_RATE)
+    return say.number(rate, ".1%")
 
 
-def _epsilon(sigma: float | None, clip_radius: float | None) -> str:
+def _epsilon(sigma: float | None, clip_radius: float | None, say: Speaker) -> str:
     if sigma is None:
         return "0"
-    return "–" if clip_radius is None else f"{epsilon_of(mu_of(sigma, clip_radius)):,.0f}"
+    if clip_radius is None:
+        return "–"
+    return say.number(epsilon_of(mu_of(sigma, clip_radius)), ",.0f")

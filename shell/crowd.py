@@ -5,7 +5,6 @@ Knows the published part only; nothing of this server's own store comes here.
 
 from __future__ import annotations
 
-import base64
 import functools
 import threading
 import time
@@ -25,23 +24,24 @@ from shell.crowd_chart import (
     population_chart,
     population_csv,
     population_sentence,
-    saved,
 )
+from shell.languages import ENGLISH, Speaker, message
+from shell.saving import chart_files, save_links
 
-CROWD_INTRO = """
+CROWD_INTRO = message("""
 What raters prefer, from the **published** data set only: answers of people who agreed to
 publication row by row, in cells of at least ten raters, and releases with differential privacy.
-"""
+""")
 EVERYTHING = "all"
 SOURCE_CHOICES = (
-    ("All photos", EVERYTHING),
-    ("Raters' own photos", "own_photo"),
-    ("Examples", "demo_photo"),
-    ("People who do not exist", "synthetic_face"),
+    (message("All photos"), EVERYTHING),
+    (message("Raters' own photos"), "own_photo"),
+    (message("Examples"), "demo_photo"),
+    (message("People who do not exist"), "synthetic_face"),
 )
 FRESH_SECONDS = 3600.0
 RETRY_SECONDS = 60.0
-NOT_SET = (
+NOT_SET = message(
     "**Nothing is published from here.** Its operator can publish what raters agreed to with "
     "`python -m feedback publish`, and name that data set in `PRIVACY_DIAL_PUBLIC`."
 )
@@ -85,23 +85,31 @@ class Crowd:
         self._next = float("-inf")
         self._found: Publication | None = None
         self._fault = ""
-        self._pages: dict[Source | None, CrowdPage] = {}
+        self._pages: dict[tuple[Source | None, str], CrowdPage] = {}
 
-    def page(self, source: str = EVERYTHING) -> CrowdPage:
+    def page(self, source: str = EVERYTHING, *, say: Speaker = ENGLISH) -> CrowdPage:
         """Return what to show about one kind of photo; a fault of the Hub is a sentence in it."""
         if self._read is None:
-            return CrowdPage(NOT_SET)
+            return CrowdPage(say(NOT_SET))
         kind = _source(source)
         with self._lock:
             self._look()
             if self._found is None:
-                return CrowdPage(f"**The data set cannot be read.** {self._fault}")
+                unread = say("**The data set cannot be read.** {fault}", fault=self._told(say))
+                return CrowdPage(unread)
             # Counting a large data set takes seconds; nothing changes until it is read again.
-            if kind not in self._pages:
-                self._pages[kind] = self._made(self._found, kind)
-            page, fault = self._pages[kind], self._fault
-        late = f" It could not be read again: {fault}" if fault else ""
-        return replace(page, said=page.said + late)
+            place = (kind, say.language)
+            if place not in self._pages:
+                self._pages[place] = self._made(self._found, kind, say)
+            page, fault = self._pages[place], self._told(say)
+        if not fault:
+            return page
+        late = say("It could not be read again: {fault}", fault=fault)
+        return replace(page, said=f"{page.said} {late}")
+
+    def _told(self, say: Speaker) -> str:
+        """Return what went wrong, "" if nothing did."""
+        return self._fault and say.retell(self._fault)
 
     def _look(self) -> None:
         """Read the data set where it was not lately."""
@@ -116,10 +124,10 @@ class Crowd:
             self._pages.clear()
             self._next = self._clock() + FRESH_SECONDS
 
-    def _made(self, found: Publication, kind: Source | None) -> CrowdPage:
+    def _made(self, found: Publication, kind: Source | None, say: Speaker) -> CrowdPage:
         view = crowd_view(found.ratings, source=kind)
         release = _release_of(found, self._model_version)
-        return CrowdPage(_said(found, view), _charts(view, release), _table(view))
+        return CrowdPage(_said(found, view, say), _charts(view, release, say), _table(view, say))
 
 
 def open_crowd(repo_id: str | None, *, model_version: str, endpoint: str | None = None) -> Crowd:
@@ -156,55 +164,74 @@ def _release_of(found: Publication, model_version: str) -> PublicRelease | None:
     return next(reversed(about or found.releases), None)
 
 
-def _said(found: Publication, view: CrowdView) -> str:
-    raters = "rater" if view.n_raters == 1 else "raters"
-    return (
-        f"**{view.n_rows:,} answers of {view.n_raters:,} {raters}** who agreed to publication. "
-        f"[{found.repo_id}](https://huggingface.co/datasets/{found.repo_id}) at revision "
-        f"{found.revision[:12]}, published on {found.published_on}. Which attributes raters kept "
-        "or hid is not published: it could tell them apart."
+def _said(found: Publication, view: CrowdView, say: Speaker) -> str:
+    head = say.count(
+        view.n_raters,
+        "**{n_rows:,} answers of {n:,} rater** who agreed to publication.",
+        "**{n_rows:,} answers of {n:,} raters** who agreed to publication.",
+        n_rows=view.n_rows,
     )
+    source = say(
+        "{link} at revision {revision}, published on {day}. Which attributes raters kept or hid is "
+        "not published: it could tell them apart.",
+        link=f"[{found.repo_id}](https://huggingface.co/datasets/{found.repo_id})",
+        revision=found.revision[:12],
+        day=found.published_on,
+    )
+    return f"{head} {source}"
 
 
-def _charts(view: CrowdView, release: PublicRelease | None) -> str:
+def _charts(view: CrowdView, release: PublicRelease | None, say: Speaker) -> str:
     figures = []
     if release is not None:
-        words = (
-            f"{population_sentence(release)} Release {release.name}, ε = {release.epsilon:g}, "
-            f"drawn on {release.drawn_on}; about photos of every kind."
+        drawn = say(
+            "Release {name}, ε = {epsilon:g}, drawn on {day}; about photos of every kind.",
+            name=release.name,
+            epsilon=release.epsilon,
+            day=release.drawn_on,
         )
-        svg, table = population_chart(release), population_csv(release)
-        figures.append(_figure("Which strength people prefer", svg, words, "population", table))
+        words = f"{population_sentence(release, say=say)} {drawn}"
+        svg, table = population_chart(release, say=say), population_csv(release)
+        title = say("Which strength people prefer")
+        figures.append(_figure(title, svg, words, "population", table, say=say))
     if view.tenths:
-        svg, words, table = answers_chart(view), answers_sentence(view), answers_csv(view)
-        figures.append(_figure("What they say at each strength", svg, words, "answers", table))
+        svg, words = answers_chart(view, say=say), answers_sentence(view, say=say)
+        title = say("What they say at each strength")
+        figures.append(_figure(title, svg, words, "answers", answers_csv(view), say=say))
     return f'<div class="audit">{"".join(figures)}</div>' if figures else ""
 
 
-def _figure(title: str, svg: str, words: str, name: str, table: bytes) -> str:
+def _figure(title: str, svg: str, words: str, name: str, table: bytes, *, say: Speaker) -> str:
     """Return a chart, its sentence, and links that save the chart and its numbers."""
-    files = (("svg", "image/svg+xml", saved(svg)), ("csv", "text/csv", table))
-    links = "".join(
-        f'<a download="{name}.{kind}" href="data:{mime};base64,{base64.b64encode(data).decode()}">'
-        f"Save as {kind.upper()}</a>"
-        for kind, mime, data in files
+    links = save_links(
+        name, chart_files(svg, table), label=lambda kind: say("Save as {kind}", kind=kind)
     )
     return (
-        f"<figure><figcaption>{title}</figcaption>{svg}<p>{escape(words)}</p>"
-        f'<p class="save">{links}</p></figure>'
+        f"<figure><figcaption>{escape(title)}</figcaption>{svg}<p>{escape(words)}</p>"
+        f"{links}</figure>"
     )
 
 
-def _table(view: CrowdView) -> str:
+def _table(view: CrowdView, say: Speaker) -> str:
     if not view.tenths:
-        return answers_sentence(view)
+        return answers_sentence(view, say=say)
     rows = [
-        f"| {t.low:.1f}-{t.low + 0.1:.1f} | {t.n_answers} | {t.n_raters} | "
-        f"{t.too_recognisable:.0%} | {t.just_right:.0%} ({t.interval[0]:.0%} to "
-        f"{t.interval[1]:.0%}) | {t.too_changed:.0%} |"
+        say(
+            "| {start:.1f}-{end:.1f} | {n_answers} | {n_raters} | {revealing:.0%} | "
+            "{right:.0%} ({low:.0%} to {high:.0%}) | {changed:.0%} |",
+            start=t.low,
+            end=t.low + 0.1,
+            n_answers=t.n_answers,
+            n_raters=t.n_raters,
+            revealing=t.too_recognisable,
+            right=t.just_right,
+            low=t.interval[0],
+            high=t.interval[1],
+            changed=t.too_changed,
+        )
         for t in view.tenths
     ]
-    head = (
+    head = say(
         "| strength | answers | raters | too recognisable | just right (90 %) | changed too much |"
     )
     return "\n".join([head, "|---|---|---|---|---|---|", *rows])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from shell.languages import speaker_to
 from shell.routes import answer
 
 _PAGE_POLICY = "; ".join(
@@ -86,7 +87,8 @@ class OwnPagesOnly:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer 403 to a foreign page; pass all else on."""
         if scope["type"] == "http" and scope["path"].startswith(API) and self._is_foreign(scope):
-            text = "This page must be used from its own address. Open it in a tab of its own."
+            say = speaker_to(scope["headers"])
+            text = say("This page must be used from its own address. Open it in a tab of its own.")
             await answer(send, 403, {"error": text})
             return
         await self._app(scope, receive, send)

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from privacy_core.errors import InvalidArgumentError
+from shell.languages import Speaker, speaker_to
 from shell.routes import SmallBodies, answer, drop_body
 
-UPLOAD, QUEUE, DIRECT, READ = "upload", "queue", "direct", "read"
+UPLOAD, QUEUE, DIRECT, READ, TOOL = "upload", "queue", "direct", "read", "tool"
 MEBIBYTE = 1_048_576
 _LONGEST_SESSION = 64
 _MOST_PROXIES = 9
@@ -41,8 +42,8 @@ class Allowance:
 class Limits:
     """Allowances by kind of request.
 
-    Uploads count in mebibytes, each at least one; all else in requests. A kind that is missing is
-    not limited.
+    Uploads and requests of agents, which may hold a photo, count in mebibytes, each at least one;
+    all else in requests. A kind that is missing is not limited.
 
     Attributes:
         session: Of one tab, by the name it gives itself.
@@ -62,6 +63,7 @@ class Limits:
             QUEUE: Allowance(360, 360),
             DIRECT: Allowance(1_200, 3_600),
             READ: Allowance(1_200, 3_600),
+            TOOL: Allowance(120, 120),
         }
     )
     everybody: Mapping[str, Allowance] = field(
@@ -70,6 +72,7 @@ class Limits:
             QUEUE: Allowance(1_200, 1_200),
             DIRECT: Allowance(6_000, 12_000),
             READ: Allowance(6_000, 12_000),
+            TOOL: Allowance(300, 300),
         }
     )
 
@@ -236,7 +239,7 @@ class RateLimit:
             await self._app(scope, receive, send)
             return
         session, cost = None, 1.0
-        if kind == UPLOAD:
+        if kind in (UPLOAD, TOOL):
             cost = _mebibytes(scope)
         elif kind != READ:
             body = await _read(receive)
@@ -246,9 +249,9 @@ class RateLimit:
         if not seconds:
             await self._app(scope, receive, send)
             return
-        if kind == UPLOAD:
+        if kind in (UPLOAD, TOOL):
             await drop_body(receive, most=SmallBodies.UPLOAD_LIMIT)
-        await _refuse(send, seconds)
+        await _refuse(send, seconds, speaker_to(scope["headers"]))
 
 
 def _kind(scope: Mapping[str, Any]) -> str | None:
@@ -262,6 +265,8 @@ def _kind(scope: Mapping[str, Any]) -> str | None:
         return READ
     if path.endswith("/upload"):
         return UPLOAD
+    if "/gradio_api/mcp" in path:
+        return TOOL
     return QUEUE if "/queue/" in path or "/call/" in path else DIRECT
 
 
@@ -305,10 +310,11 @@ def _session(messages: list[Any]) -> str | None:
     return name[:_LONGEST_SESSION] if isinstance(name, str) else None
 
 
-async def _refuse(send: Any, seconds: float) -> None:
+async def _refuse(send: Any, seconds: float, say: Speaker) -> None:
     whole = math.ceil(min(seconds, 3_600))
-    text = (
-        f"This was more than the page takes at a time. Wait {whole} seconds and try again; "
-        "nothing you did is lost."
+    text = say(
+        "This was more than the page takes at a time. Wait {n} seconds and try again; nothing you "
+        "did is lost.",
+        n=whole,
     )
     await answer(send, 429, {"error": text}, headers=[(b"retry-after", str(whole).encode())])

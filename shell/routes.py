@@ -12,9 +12,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-CRASHED = "Something went wrong here. Please try again."
+from shell.languages import LANGUAGES, message, speaker, speaker_to
+
+CRASHED = message("Something went wrong here. Please try again.")
 """What a visitor reads of a bug."""
-NOT_UNDERSTOOD = "The request could not be understood. Reload the page and try again."
+NOT_UNDERSTOOD = message("The request could not be understood. Reload the page and try again.")
+TOO_LARGE = message("A request must have at most {most} bytes, got {n}. Reload the page.")
+TOO_LARGE_PHOTO = message(
+    "A request must have at most {most} bytes, got {n}. Choose a smaller photo."
+)
 PUBLIC_CALLS = frozenset({"anonymize", "ladder", "recommend", "health"})
 """What programs may call by its name; all else is the page's own."""
 
@@ -77,6 +83,8 @@ class SmallBodies:
     LIMIT = 262_144
     UPLOAD_LIMIT = 26 * 1_048_576
     """A file of the largest size Gradio takes, and what a form writes around it."""
+    TOOL_LIMIT = 8 * 1_048_576
+    """A request of an agent, with a photo of 6 MB as text; a larger one is uploaded first."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -87,15 +95,19 @@ class SmallBodies:
             await self._app(scope, receive, send)
             return
         lengths = [value for name, value in scope["headers"] if name.lower() == b"content-length"]
-        is_upload = scope["path"].rstrip("/").endswith("/upload")
+        path = scope["path"].rstrip("/")
+        is_upload = path.endswith("/upload")
         limit = self.UPLOAD_LIMIT if is_upload else self.LIMIT
+        if path.endswith("/gradio_api/mcp"):
+            limit = self.TOOL_LIMIT
         if len(lengths) != 1 or not lengths[0].isdigit():
-            await answer(send, 411, {"error": "A request must say how long it is."})
+            say = speaker_to(scope["headers"])
+            await answer(send, 411, {"error": say("A request must say how long it is.")})
         elif int(lengths[0]) > limit:
             await drop_body(receive, most=max(limit, 16 * self.LIMIT))
-            way_out = "Choose a smaller photo." if is_upload else "Reload the page."
-            rule = f"A request must have at most {limit} bytes, got {int(lengths[0])}. {way_out}"
-            await answer(send, 413, {"error": rule})
+            rule = TOO_LARGE_PHOTO if is_upload else TOO_LARGE
+            said = speaker_to(scope["headers"])(rule, most=limit, n=int(lengths[0]))
+            await answer(send, 413, {"error": said})
         else:
             await self._app(scope, receive, send)
 
@@ -164,7 +176,8 @@ class QuietErrors:
                 raise
             sys.stderr.write(f"A request failed: {type(error).__name__}\n")
             if held is not None or not is_answered:  # Else the connection ends here.
-                await answer(send, 400, {"error": NOT_UNDERSTOOD})
+                said = speaker_to(scope["headers"])(NOT_UNDERSTOOD)
+                await answer(send, 400, {"error": said})
 
 
 def _is_refusal(body: bytes) -> bool:
@@ -173,7 +186,8 @@ def _is_refusal(body: bytes) -> bool:
         value = json.loads(body)
     except ValueError:
         return False
-    return isinstance(value, dict) and value.get("error") not in (None, "", CRASHED)
+    crashed = {speaker(language)(CRASHED) for language in LANGUAGES}
+    return isinstance(value, dict) and value.get("error") not in (None, "", *crashed)
 
 
 class HealthRoute:

@@ -89,6 +89,10 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .audit figcaption { font-weight: 600; margin-bottom: 4px; }
 .audit figure p { margin: 4px 0 0; opacity: .85; }
 .audit .drawing { overflow-x: auto; }
+#observed table { width: 100%; max-width: 720px; border-collapse: collapse; margin: 8px 0; }
+#observed th, #observed td { padding: 6px; text-align: left; vertical-align: top; border: 0;
+  border-bottom: 1px solid #9ca3af; }
+#observed small { display: block; font-weight: 400; }
 .audit-chart { display: block; width: 100%; max-width: 460px; }
 #numbers td, #numbers th { padding: 4px 6px; overflow-wrap: normal; word-break: normal; }
 .audit .plot { display: block; width: 100%; min-width: 440px; max-width: 460px; margin: 0; }
@@ -112,7 +116,11 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .audit-chart .line-right { stroke: #2166ac; }
 .audit-chart .line-revealing { stroke: #b2182b; stroke-dasharray: 2 3; }
 .audit-chart .line-changed { stroke: #6b7280; stroke-dasharray: 6 4; }
-.audit .save a { display: inline-block; min-height: 44px; line-height: 44px; padding-right: 16px; }
+.ladder { display: grid; grid-template-columns: repeat(auto-fit, minmax(80px, 1fr)); gap: 8px;
+  max-width: 720px; list-style: none; padding: 0; margin: 4px 0; }
+.ladder li { margin: 0; text-align: center; }
+.ladder img { display: block; width: 100%; margin: 0; border-radius: 8px; }
+.save a { display: inline-block; min-height: 44px; line-height: 44px; padding-right: 16px; }
 .dark .audit-chart .bar, .dark .audit-chart .right { fill: #60a5fa; }
 .dark .audit-chart .revealing { fill: #f87171; }
 .dark .audit-chart .changed { fill: #9ca3af; }
@@ -130,6 +138,8 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .dark .audit-chart .interval.reference { stroke: #9ca3af; }
 @media (max-width: 480px) {
   #numbers table { font-size: 12px; }
+  #observed table { font-size: 13px; }
+  #observed th, #observed td { padding: 6px 4px; }
   #just-right .wrap, #why-not .wrap, #best .wrap { gap: 8px; }
   #just-right .wrap, #why-not .wrap { flex-direction: column; }
 }
@@ -148,13 +158,18 @@ SAVE_FILE = """(file) => {
 }"""
 """Saves the file that was just made; the browser is told its name."""
 ANNOUNCE = """() => {
-  for (const id of ["status", "privacy", "outcome", "set", "erased", "loop-said"]) {
+  for (const id of ["status", "privacy", "outcome", "set", "erased", "loop-said", "face-said"]) {
     const region = document.getElementById(id);
     region?.setAttribute("role", "status");
     region?.setAttribute("aria-live", "polite");
   }
 }"""
 """Lets screen readers speak the lines that change."""
+LANGUAGE = """() => {
+  const german = navigator.language.toLowerCase().startsWith("de");
+  document.documentElement.lang = german ? "de" : "en";
+}"""
+"""Says which language the page is in: Gradio names the browser's, even one it does not speak."""
 ARROWS = """() => {
   document.addEventListener("keydown", (event) => {
     const step = {ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1}[event.key];
@@ -174,6 +189,17 @@ _GO = """() => {
   part?.setAttribute("tabindex", "-1");
   part?.focus({preventScroll: true});
 }"""
+_FOCUS = """() => {
+  const part = document.getElementById("%s");
+  part?.setAttribute("tabindex", "-1");
+  part?.focus();
+}"""
+FOCUS_FACE = _FOCUS % "face-said"
+"""Goes to what happens to a face, since the button that was pressed is gone."""
+FOCUS_OBSERVED = _FOCUS % "observed"
+"""Goes to the table that was asked for, which stands below the button."""
+FORGET = "() => ''"
+"""Empties what no longer fits the picture."""
 SCROLL_TO_HEADING = _GO % "heading"
 SCROLL_TO_DIAL = _GO % "status"
 SCROLL_TO_LOOP = _GO % "loop-said"

@@ -17,12 +17,12 @@ from feedback import AnonymousRater, Page, new_id
 from feedback.columns import Source
 from feedback.preference.judgement import Judgement
 from privacy_core.anonymize import Anonymizer, OpenPhoto
-from privacy_core.errors import PhotoError
+from privacy_core.errors import InvalidArgumentError, PhotoError
 from privacy_core.faces import photo_from_pixels
 from privacy_core.noise import NoiseKey
-from privacy_core.privacy import total_statement
-from privacy_core.report import ladder_statement
-from privacy_core.schema import AttributePolicy, Photo, PrivacyStatement, Variant
+from privacy_core.privacy import measured_only, total_statement
+from privacy_core.report import weakest_statement
+from privacy_core.schema import AttributePolicy, Photo, PrivacyStatement, Variant, check_strength
 from shell.pictures import reduced
 
 WORKING_SIDE = 2048
@@ -77,6 +77,8 @@ class Visit:
         rater: Who answers, once they let answers be kept.
         answered: Pages that can be taken back, the latest last.
         n_downloads: Pictures downloaded, of all photos.
+        strengths: Index of a face of the photo → its own strength; the others follow the dial.
+        left: Indices of faces that are left as they are, by permission.
     """
 
     opened: OpenPhoto | None = field(default=None, repr=False)
@@ -86,7 +88,10 @@ class Visit:
     rater: AnonymousRater | None = field(default=None, repr=False)
     answered: list[AnsweredPage] = field(default_factory=list, repr=False)
     n_downloads: int = 0
-    _weakest: dict[str, Variant] = field(default_factory=dict, repr=False)
+    strengths: dict[int, float] = field(default_factory=dict, repr=False)
+    left: frozenset[int] = frozenset()
+    _weakest: dict[str, dict[int, PrivacyStatement]] = field(default_factory=dict, repr=False)
+    _shown: set[tuple[str, int]] = field(default_factory=set, repr=False)
 
     def open(self, anonymizer: Anonymizer, photo: Photo, *, source: Source) -> None:
         """Take a photo in place of the one before, with a noise key of its own.
@@ -111,6 +116,59 @@ class Visit:
             )
         return self.opened
 
+    def variant(self, strength: float) -> Variant:
+        """Return the photo's variant at a strength, each face as it was chosen."""
+        return self.photo().variant(strength, strengths=self.strengths, left=self.left)
+
+    def turn_face(self, number: int, strength: float | None) -> None:
+        """Give a face, from 1, a strength of its own, or let it follow the dial again.
+
+        Raises:
+            PrivacyDialError: There is no such face, or the strength is not in [0, 1].
+        """
+        index, own = self.index(number), dict(self.strengths)
+        own.pop(index, None)
+        if strength is not None:
+            own[index] = check_strength(strength)
+        self.strengths = own
+
+    def leave_face(self, number: int, *, has_permission: bool) -> None:
+        """Leave a person as they are from now on, which only they can allow.
+
+        Raises:
+            PrivacyDialError: There is no such face, no permission, or no other face to anonymize.
+        """
+        index = self.index(number)
+        if has_permission is not True:
+            raise InvalidArgumentError(
+                "`permission` must be given before a person is left as they are, got none. "
+                "Confirm that you have it, or let their face be anonymized."
+            )
+        left = self.left | {index}
+        if len(left) == len(self.photo().faces):
+            raise InvalidArgumentError(
+                "At least one face must be anonymized, got none. Let another one be anonymized "
+                "first, or use your own photo as it is."
+            )
+        self.left = left
+
+    def anonymize_face(self, number: int) -> None:
+        """Anonymize a person again who was left as they are."""
+        self.left -= {self.index(number)}
+
+    def index(self, number: int) -> int:
+        """Return the index of a face by its number, from 1.
+
+        Raises:
+            PrivacyDialError: There is no such face.
+        """
+        n_faces = len(self.photo().faces)
+        if isinstance(number, bool) or number not in range(1, n_faces + 1):
+            raise InvalidArgumentError(
+                f"`face` must be one of the {n_faces} that were found, got another. Choose one."
+            )
+        return int(number) - 1
+
     def set_policy(self, policy: AttributePolicy) -> None:
         """Treat attributes differently from now on; the backend draws other noise for it."""
         self.opened = dataclasses.replace(self.photo(), policy=policy)
@@ -119,25 +177,50 @@ class Visit:
     def forget_photo(self) -> None:
         """Drop every pixel of the photo and its variants; counts of downloads stay."""
         self.opened, self.question = None, None
+        self.strengths, self.left = {}, frozenset()
+
+    @property
+    def n_left(self) -> int:
+        """Return how many faces were left as they are in any download."""
+        return len(self._shown)
 
     def release(self, variant: Variant) -> PrivacyStatement:
         """Count a downloaded variant and return what all downloads guarantee together.
 
-        Variants of one photo and policy lie on one noise path and cost what the weakest costs;
-        other policies and other photos have noise of their own, and add up.
+        Variants of one face and policy lie on one noise path and cost what the weakest costs;
+        other policies and other photos have noise of their own, and add up. A face that was ever
+        left as it is has no part in that: for it nothing holds.
         """
         path = json.dumps([self.photo_id, variant.policy.as_json()], sort_keys=True)
-        bare = without_pixels(variant)
         with _ACCOUNTING:
-            before = self._weakest.get(path)
-            weakest = ladder_statement([v for v in (before, bare) if v is not None])
-            self._weakest[path] = dataclasses.replace(bare, privacy=weakest)
+            weakest = self._weakest.setdefault(path, {})
+            for number, face in enumerate(variant.faces, 1):
+                if face.treatment == "left":
+                    self._shown.add((self.photo_id, number))
+                else:
+                    known = [weakest[number]] if number in weakest else []
+                    weakest[number] = weakest_statement([*known, face.privacy])
             self.n_downloads += 1
-        statements = [kept.privacy for kept in self._weakest.values()]
+            statements = self._statements()
+        if not statements:
+            return measured_only("every face was left as it is in one of them")
         without = [s for s in statements if s.mu is None]
         if without:
             return without[0]
         return total_statement([s.mu for s in statements if s.mu is not None], secret=True)
+
+    def _statements(self) -> list[PrivacyStatement]:
+        """Return what holds for the weakest face of each photo and policy.
+
+        Somebody is in a photo once, and may be any of its faces that were always anonymized.
+        """
+        found = []
+        for path, faces in self._weakest.items():
+            photo_id = json.loads(path)[0]
+            hidden = [s for n, s in faces.items() if (photo_id, n) not in self._shown]
+            if hidden:
+                found.append(weakest_statement(hidden))
+        return found
 
 
 class OpenPhotos:

@@ -10,35 +10,44 @@ from collections.abc import Sequence
 from feedback import InvalidRatingError
 from feedback.sync.erasure import Receipt
 from feedback.sync.health import Health
-from privacy_core.privacy import DELTA
+from privacy_core.privacy import DELTA, NOT_COVERED
 from privacy_core.schema import PrivacyStatement, Variant
-from shell.dial import Standing
+from shell.languages import ENGLISH, Speaker, message
 
 LETTERS = "ABCD"
+TILES = {
+    "A": message("Variant A"),
+    "B": message("Variant B"),
+    "C": message("Variant C"),
+    "D": message("Variant D"),
+}
 JUST_RIGHT = (
-    "Still far too recognisable",
-    "A bit too recognisable",
-    "Just right",
-    "Changed a bit too much",
-    "Changed far too much",
+    message("Still far too recognisable"),
+    message("A bit too recognisable"),
+    message("Just right"),
+    message("Changed a bit too much"),
+    message("Changed far too much"),
 )
-NONE = "None of these is good enough"
-WHY_NOT = ("All are too recognisable", "All are changed too much")
+NONE = message("None of these is good enough")
+WHY_NOT = (message("All are too recognisable"), message("All are changed too much"))
 WHY_NOT_ANSWERS = (1, 3)
 """`WHY_NOT` as `just_right`: how far off they are is not asked, so slightly."""
-COMPARED = "A variant picked while looking at the original is outside ε."
-QUESTION = f"## Which one would you post?\nFour strengths in random order. {COMPARED}"
-REVEALED = "## Your dial"
-INTRO = """# Privacy Dial
-Turn one dial from “still me” to “somebody else”, and download the portrait you would post.
-"""
-KEEP, PUBLISH = "keep", "publish"
-CONSENT_QUESTION = "Your answers (optional)"
-CONSENT_CHOICES = (
-    ("Keep my answers; I am 16 or older", KEEP),
-    ("If kept, they may be published one by one", PUBLISH),
+COMPARED = message("A variant picked while looking at the original is outside ε.")
+QUESTION = message(
+    "## Which one would you post?\nFour strengths in random order. A variant picked while looking "
+    "at the original is outside ε."
 )
-CONSENT_TEXT = """
+REVEALED = message("## Your dial")
+INTRO = message("""# Privacy Dial
+Turn one dial from “still me” to “somebody else”, and download the portrait you would post.
+""")
+KEEP, PUBLISH = "keep", "publish"
+CONSENT_QUESTION = message("Your answers (optional)")
+CONSENT_CHOICES = (
+    (message("Keep my answers; I am 16 or older"), KEEP),
+    (message("If kept, they may be published one by one"), PUBLISH),
+)
+CONSENT_TEXT = message("""
 If you tick the first box, we keep for this page: the four strengths, your answers, how long they
 took, what you chose to keep or hide, the time, and random names for you, this visit and this photo.
 **Never the photo**, a face, your address or your browser. We use answers to find the strength you
@@ -55,8 +64,8 @@ without them they are gone from there, but copies that others made before cannot
 Without the first tick nothing is stored here, and everything works the same: in both cases your own
 browser keeps a sealed record of your answers, so that your dial is still there when you come back.
 “Delete my answers” clears it too.
-"""
-ABOUT = """
+""")
+ABOUT = message("""
 - **Your photo** stays in this server's memory and, as small previews, in a temporary folder while
   you use it. Previews go after about 15 minutes, the photo itself when 12 newer ones are open or
   at the latest an hour after you close the page. Place, time and all other metadata are dropped;
@@ -68,130 +77,112 @@ ABOUT = """
   nobody's.
 - **What is stored:** nothing on this server, unless you tick “Keep my answers”. Your browser keeps
   a sealed record of your answers, without your name, for your own dial.
-"""
-OWN_NOISE = (
+""")
+OWN_NOISE = message(
     "Each combination has noise of its own, so pictures made with several of them tell more "
     "together than one alone."
 )
-NUMBER = f"""
+NUMBER = message("""
 ε bounds what anyone can learn about the face from this picture, whatever else they know: 0 is
-nothing, and each step doubles or triples the odds they can win. It is stated at δ = {DELTA:.5f}.
+nothing, and each step doubles or triples the odds they can win. It is stated at δ = {delta:.5f}.
 It does not cover:
-"""
-EXAMPLES_LINE = "Or try one of these people, who do not exist:"
+""")
+EXAMPLES_LINE = message("Or try one of these people, who do not exist:")
 _FAIR = 10
 _ONE_PERCENT = 0.01
 _LIMITS = (1, _FAIR, 100)
 _PROMISES = (
-    "a strong promise",
-    "a fair promise",
-    "a weak promise",
-    "too large to promise anything by itself",
+    message("a strong promise"),
+    message("a fair promise"),
+    message("a weak promise"),
+    message("too large to promise anything by itself"),
 )
 
 
-def found_line(n_faces: int, notes: Sequence[str]) -> str:
+def number_text(*, say: Speaker = ENGLISH) -> str:
+    """Say what ε is, and what it does not cover."""
+    gaps = "\n".join(f"- {say.retell(sentence)}" for sentence in NOT_COVERED)
+    return say(NUMBER, delta=DELTA) + gaps
+
+
+def found_line(n_faces: int, notes: Sequence[str], *, say: Speaker = ENGLISH) -> str:
     """Say how many faces were found and what was changed in reading."""
-    found = "1 face found" if n_faces == 1 else f"{n_faces} faces found, each gets its own noise"
-    return ". ".join([found, *(f"In reading your photo: {note}" for note in notes)]) + "."
+    found = say.count(n_faces, "{n} face found", "{n} faces found, each gets its own noise")
+    read = (say("In reading your photo: {note}", note=say.retell(note) or note) for note in notes)
+    return ". ".join([found, *read]) + "."
 
 
-def privacy_line(variant: Variant) -> str:
+def privacy_line(variant: Variant, *, say: Speaker = ENGLISH) -> str:
     """Say what a variant guarantees, in plain words."""
-    head = f"**Strength {variant.strength:.2f}**"
+    head = say("**Strength {strength:.2f}**", strength=variant.strength)
     if not variant.protected:
-        return f"{head} · **Not anonymous:** {variant.privacy.reason or 'the face is kept'}."
-    each = " for each face" if variant.n_faces > 1 else ""
-    return f"{head} · {_guarantee(variant.privacy, each)}"
+        reason = _reason(variant.privacy, say) or say("the face is kept")
+        return f"{head} · {say('**Not anonymous:** {reason}.', reason=reason)}"
+    each = say(" for each face") if variant.n_faces > 1 else ""
+    return f"{head} · {_guarantee(variant.privacy, each, say)}"
 
 
-def total_line(total: PrivacyStatement, n_downloads: int) -> str:
-    """Say what everything downloaded in this visit guarantees together."""
+def total_line(
+    total: PrivacyStatement, n_downloads: int, n_left: int = 0, *, say: Speaker = ENGLISH
+) -> str:
+    """Say what everything downloaded in this visit guarantees together.
+
+    Args:
+        total: Of the faces that were always anonymized.
+        n_downloads: Pictures.
+        n_left: Faces that were left as they are in any of them.
+        say: Says it in a language.
+    """
     if n_downloads == 1:
-        return "Downloaded 1 picture."
-    together = _guarantee(total, "")
-    return f"Downloaded {n_downloads} pictures. Together, if they show the same person: {together}"
-
-
-def reveal_line(variants: Sequence[Variant], best: int | None) -> str:
-    """Say which strengths stood behind the letters."""
-    parts = [f"{letter} {v.strength:.1f}" for letter, v in zip(LETTERS, variants, strict=True)]
-    chose = (
-        "You chose **none**"
-        if best is None
-        else f"You chose **{LETTERS[best]}: strength {variants[best].strength:.1f}**"
-    )
-    return f"{chose}. All four: {', '.join(parts)}."
-
-
-def tile_label(position: int, variant: Variant, best: int | None) -> str:
-    """Return what stands over a picture once the strengths are revealed."""
-    mark = " ✓" if position == best else ""
-    return f"{LETTERS[position]} · {variant.strength:.1f}{mark}"
-
-
-def progress_line(standing: Standing) -> str:
-    """Say how many answers are missing, or that there is no need for more."""
-    if standing.is_settled:
-        return (
-            f"**Your dial is settled** at strength {standing.strength:.2f}. More answers would "
-            "hardly move it, so we stop asking."
-        )
-    answers = "answer" if standing.answers_left == 1 else "answers"
-    return f"About {standing.answers_left} more {answers} and your dial is settled."
-
-
-def use_label(standing: Standing) -> str:
-    """Return what stands on the button that sets the dial."""
-    if standing.target.source == "own":
-        return f"Use my strength, {standing.strength:.2f}"
-    return f"Use {standing.strength:.2f} for now"
-
-
-def set_line(standing: Standing) -> str:
-    """Say where a strength on the dial comes from, nothing while it is everyone's."""
-    if standing.target.source == "population":
-        return ""
-    return f"The dial is set to **your strength, {standing.strength:.2f}**, from your answers."
-
-
-def why_lines(standing: Standing) -> str:
-    """Say in plain words why the dial would be set where it would: answers, floor, others."""
-    target = standing.target
-    answers = "1 answer" if target.n_ratings == 1 else f"{target.n_ratings} answers"
-    photos = "1 photo" if target.n_photos == 1 else f"{target.n_photos} photos"
-    own = (
-        f"- **Your answers:** {answers} about {photos}. By them the strength you want for this "
-        f"photo is about {standing.mean:.2f}, and with 90 % certainty between {standing.low:.2f} "
-        f"and {standing.high:.2f}."
-    )
-    if target.source == "own":
-        used = (
-            f"- **What is used:** the strength that is enough for you with {target.quantile:.0%} "
-            "certainty, as being recognised costs more than being changed a little too much. "
-            f"Rounded up to the dial's steps, and never below the floor, that is "
-            f"{standing.strength:.2f}."
+        said = say("Downloaded 1 picture.")
+        but = say.count(
+            n_left,
+            "**{n} person is left as they are in it: not anonymous.**",
+            "**{n} people are left as they are in it: not anonymous.**",
         )
     else:
-        used = (
-            f"- **Others:** your answers do not say enough yet, so the dial stays at "
-            f"{standing.strength:.2f}, where everyone starts."
+        said = say(
+            "Downloaded {n} pictures. Together, if they show the same person: {together}",
+            n=n_downloads,
+            together=_guarantee(total, "", say),
         )
-    raised = " Your answers alone would say less." if target.floor_applied else ""
-    floor = (
-        f"- **The floor:** {standing.floor:.2f}, the same for every photo. Below it a face "
-        "recogniser still knew more than half of the people the model was tested on, so the dial "
-        f"is never set lower for you.{raised} You can still turn it there yourself."
-    )
-    return (
-        f"{own}\n{used}\n{floor}\n- **Not covered by ε:** that you chose while seeing the original."
-    )
+        but = say.count(
+            n_left,
+            "**It does not hold for the person left as they are.**",
+            "**It does not hold for the {n} people left as they are.**",
+        )
+    return f"{said} {but}" if n_left else said
 
 
-def undone_line(n_removed: int) -> str:
+def reveal_line(variants: Sequence[Variant], best: int | None, *, say: Speaker = ENGLISH) -> str:
+    """Say which strengths stood behind the letters."""
+    parts = [
+        f"{letter} {say.number(variant.strength, '.1f')}"
+        for letter, variant in zip(LETTERS, variants, strict=True)
+    ]
+    chose = say("You chose **none**.")
+    if best is not None:
+        chose = say(
+            "You chose **{letter}: strength {strength:.1f}**.",
+            letter=LETTERS[best],
+            strength=variants[best].strength,
+        )
+    return f"{chose} {say('All four: {strengths}.', strengths=', '.join(parts))}"
+
+
+def tile_label(position: int, variant: Variant, best: int | None, *, say: Speaker = ENGLISH) -> str:
+    """Return what stands over a picture once the strengths are revealed."""
+    mark = " ✓" if position == best else ""
+    return f"{LETTERS[position]} · {say.number(variant.strength, '.1f')}{mark}"
+
+
+def undone_line(n_removed: int, *, say: Speaker = ENGLISH) -> str:
     """Say what was taken back."""
-    rows = "" if not n_removed else f" {n_removed} saved rows are deleted."
-    return f"**Taken back.**{rows} Your dial is where it was before."
+    rows = ""
+    if n_removed:
+        rows = say.count(n_removed, "{n} saved row is deleted.", "{n} saved rows are deleted.")
+    parts = (say("**Taken back.**"), rows, say("Your dial is where it was before."))
+    return " ".join(filter(None, parts))
 
 
 def read_answer(
@@ -219,68 +210,94 @@ def _position(choices: Sequence[str], choice: str) -> int:
     return choices.index(choice)
 
 
-def saved_line(n_rows: int, recovery_code: str | None) -> str:
+def saved_line(n_rows: int, recovery_code: str | None, *, say: Speaker = ENGLISH) -> str:
     """Say whether answers were kept, and once how to delete them."""
     if not n_rows:
-        return "Nothing was stored here."
+        return say("Nothing was stored here.")
     if recovery_code is None:
-        return "**Saved.**"
-    return f"**Saved.** Your code to delete your answers, shown only now: `{recovery_code}`"
+        return say("**Saved.**")
+    return say(
+        "**Saved.** Your code to delete your answers, shown only now: `{code}`", code=recovery_code
+    )
 
 
-def measured_line(share: float | None) -> str:
+def measured_line(share: float | None, *, say: Speaker = ENGLISH) -> str:
     """Say how often variants of this noise were still recognised when the model was measured."""
     if share is None:
         return ""
-    shown = "under 1%" if share < _ONE_PERCENT else f"{share:.0%}"
-    return f" In our tests an ordinary face recogniser still knew {shown} of the originals."
-
-
-def worst_line(rate: float) -> str:
-    """Say what the best conceivable attack achieves, at one false alarm in a thousand."""
-    return (
-        f" Someone who already has this exact photo and knows the model inside out could typically "
-        f"confirm it in {rate:.0%} of cases, with 1 false alarm in 1,000."
+    shown = say("under 1%") if share < _ONE_PERCENT else say.number(share, ".0%")
+    return say(
+        " In our tests an ordinary face recogniser still knew {shown} of the originals.",
+        shown=shown,
     )
 
 
-def storage_line(health: Health) -> str:
+def worst_line(rate: float, *, say: Speaker = ENGLISH) -> str:
+    """Say what the best conceivable attack achieves, at one false alarm in a thousand."""
+    return say(
+        " Someone who already has this exact photo and knows the model inside out could typically "
+        "confirm it in {rate:.0%} of cases, with 1 false alarm in 1,000.",
+        rate=rate,
+    )
+
+
+def storage_line(health: Health, *, say: Speaker = ENGLISH) -> str:
     """Say how answers are kept; names no place, as this is for every visitor."""
     n_rows = health.outbox_rows + health.in_remote_rows
-    saved = f"{n_rows} ratings of visitors who agreed are saved on this server"
+    saved = say("{n} ratings of visitors who agreed are saved on this server", n=n_rows)
     if not health.keeps:
-        return f"{saved}, and nowhere else."
-    waiting = f"{health.outbox_rows} of them wait to be copied to a private data set on the Hub"
+        return say("{saved}, and nowhere else.", saved=saved)
+    waiting = say(
+        "{n} of them wait to be copied to a private data set on the Hub", n=health.outbox_rows
+    )
     if not health.outbox_rows:
-        waiting = "all of them are copied to a private data set on the Hub"
+        waiting = say("all of them are copied to a private data set on the Hub")
     last = health.last_success
-    copied = "not copied yet" if last is None else f"last copied {last:%Y-%m-%d %H:%M} UTC"
-    late = " The Hub cannot be used right now; answers wait here safely." * bool(health.last_error)
-    return f"{saved}; {waiting}, {copied}.{late}"
+    copied = say("not copied yet")
+    if last is not None:
+        copied = say("last copied {last:%Y-%m-%d %H:%M} UTC", last=last)
+    parts = [f"{saved}; {waiting}, {copied}."]
+    if health.last_error:
+        parts.append(say("The Hub cannot be used right now; answers wait here safely."))
+    return " ".join(parts)
 
 
-def erased_line(receipt: Receipt | None) -> str:
+def erased_line(receipt: Receipt | None, *, say: Speaker = ENGLISH) -> str:
     """Say what was deleted, and what is still to follow."""
     if receipt is None:
-        return (
+        return say(
             "**Deleted:** your browser's record of your answers. Nothing was saved on this server "
             "in this visit."
         )
-    here = (
-        f"**Deleted:** {receipt.rows_local} rows here, and your browser's record of your answers."
+    here = say(
+        "**Deleted:** {n} rows here, and your browser's record of your answers.",
+        n=receipt.rows_local,
     )
     there = ""
     if not receipt.is_done and receipt.due is not None:
-        there = " The copy on the Hub is cleared within 24 hours."
+        there = say("The copy on the Hub is cleared within 24 hours.")
     elif not receipt.is_done:
-        there = " **A copy is still on the Hub**, until this server is connected to it again."
-    return f"{here}{there} Receipt {receipt.number}, {receipt.requested:%Y-%m-%d %H:%M} UTC."
+        there = say("**A copy is still on the Hub**, until this server is connected to it again.")
+    number = say(
+        "Receipt {number}, {requested:%Y-%m-%d %H:%M} UTC.",
+        number=str(receipt.number),
+        requested=receipt.requested,
+    )
+    return " ".join(filter(None, (here, there, number)))
 
 
-def _guarantee(privacy: PrivacyStatement, each: str) -> str:
+def _guarantee(privacy: PrivacyStatement, each: str, say: Speaker) -> str:
     epsilon = privacy.epsilon
     if epsilon is None:
-        return f"no guarantee: {privacy.reason}."
-    number = f"{epsilon:.2g}" if epsilon < _FAIR else f"{epsilon:,.0f}"
-    word = _PROMISES[sum(epsilon > limit for limit in _LIMITS)]
-    return f"privacy loss ε = {number}{each}, the smaller the better: {word}."
+        return say("no guarantee: {reason}.", reason=_reason(privacy, say))
+    return say(
+        "privacy loss ε = {number}{each}, the smaller the better: {promise}.",
+        number=say.number(epsilon, ".2g" if epsilon < _FAIR else ",.0f"),
+        each=each,
+        promise=say(_PROMISES[sum(epsilon > limit for limit in _LIMITS)]),
+    )
+
+
+def _reason(privacy: PrivacyStatement, say: Speaker) -> str:
+    """Return why nothing is guaranteed, "" where something is."""
+    return say.retell(privacy.reason or "") or privacy.reason or ""

@@ -111,6 +111,7 @@ def start(folder: Path, **collaborators: Any) -> RunningPage:
         port=0,
         report=report,
         limiter=limiter,
+        page=page,
     )
     # Any free port.
     settings["server_port"] = None

@@ -20,7 +20,8 @@ from feedback.publish.publication import publication_files
 from feedback.publish.publishing import public_dataset, publish
 from feedback.publish.reading import Publication, PublicRelease
 from shell.crowd import FRESH_SECONDS, NOT_SET, RETRY_SECONDS, Crowd, open_crowd
-from shell.crowd_chart import answers_chart, noise_margin, population_chart, saved
+from shell.crowd_chart import answers_chart, noise_margin, population_chart
+from shell.saving import as_svg
 from tests.hub_server import HubServer
 
 ANNA = "hf_anna"
@@ -88,7 +89,9 @@ def test_a_published_data_set_becomes_two_charts_a_table_and_files_to_save():
     assert found.charts.count("<svg") == 2
     assert "| 0.7-0.8 | 12 | 12 | 0% | 100% (100% to 100%) | 0% |" in found.table
     files = files_of(found.charts)
-    assert list(files) == ["population.svg", "population.csv", "answers.svg", "answers.csv"]
+    assert list(files) == [
+        f"{name}.{kind}" for name in ("population", "answers") for kind in ("svg", "png", "csv")
+    ]
     for name in ("population.svg", "answers.svg"):
         assert "style" in parsed(files[name])[0].tag
     table = list(csv.DictReader(io.StringIO(files["answers.csv"].decode())))
@@ -162,7 +165,7 @@ def test_every_chart_says_in_words_what_it_shows():
     for svg in (population_chart(RELEASE), answers_chart(view)):
         assert len(parsed(svg).get("aria-label")) > 60
     assert answers_chart(crowd_view([])) == ""
-    assert saved(answers_chart(view)).startswith(b"<svg")
+    assert as_svg(answers_chart(view)).startswith(b"<svg")
 
 
 def test_answers_are_counted_once_for_each_reading_not_for_each_click(monkeypatch):

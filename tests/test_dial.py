@@ -24,7 +24,7 @@ from shell.dial import (
     standing_of,
     starting_prior,
 )
-from shell.wording import progress_line, set_line, use_label, why_lines
+from shell.dial_words import progress_line, set_line, use_label, why_lines
 from tests.privacy_core.tiny import CURVE
 
 PHOTO = "0badcafe"

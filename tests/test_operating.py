@@ -13,7 +13,7 @@ import privacy_core.__main__
 from feedback import RatingStore
 from feedback.remote.base import NullRemote
 from feedback.sync.loop import Sync
-from shell import deploy
+from shell import deploy, prerender
 from shell.copying import Load, health_report
 from tests.test_architecture import SHELL, sources
 
@@ -23,6 +23,7 @@ PARSERS = {
     "feedback": feedback.__main__._parser,
     "privacy_core": privacy_core.__main__._parser,
     "shell.deploy": deploy.command_line,
+    "shell.prerender": prerender.command_line,
 }
 COMMANDS = sorted(set(re.findall(r"python -m [^`\n]+", GUIDE)))
 

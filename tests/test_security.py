@@ -20,6 +20,7 @@ from PIL import Image, PngImagePlugin
 import app
 from privacy_core.errors import PhotoError
 from shell.limits import QUEUE, UPLOAD, Allowance, Limits
+from shell.waiting import FULL
 from tests.page_server import (  # noqa: F401 - fixtures come by their names
     API,
     RefusedError,
@@ -514,7 +515,8 @@ def test_a_full_queue_says_so_and_who_waits_is_served(running, visitor, monkeypa
     body = visitor.body_of("open_upload", [None, "", None])
     response = visitor._http.post(f"{API}/queue/join", json=body)
     assert response.status_code == 503
-    assert "Queue is full" in response.json()["detail"]
+    assert response.json()["detail"] == FULL
+    assert response.headers["retry-after"] == "60"
     assert visitor.get("/health").json()["queue_limit"] == app.QUEUE_LIMIT
     go_on.set()
     for thread in visits:

@@ -113,6 +113,7 @@ class PreparedPhoto:
         generated: Mapping[int, RGB],
         *,
         covered: Collection[int] = (),
+        left: Collection[int] = (),
         match_colour: bool = True,
     ) -> RGB:
         """Put generated faces into the photo.
@@ -121,21 +122,25 @@ class PreparedPhoto:
             generated: Index of a face → (128 z, 128 z, 3) uint8 picture in the template frame,
                 for a whole z ≥ 1; only the part in M is used.
             covered: Indices of faces to cover wholly with one colour instead.
+            left: Indices of faces to leave as they are; what another face's M holds of them is
+                replaced all the same.
             match_colour: Shift the rim of each face softly towards the fill.
 
         Returns:
-            (height, width, 3) uint8: the original to the bit outside M; inside a function of the
-            fill and of `generated`.
+            (height, width, 3) uint8: the original to the bit outside M and in faces left as they
+            are; inside a function of the fill and of `generated`.
 
         Raises:
             FaceFailedError: A face has neither a generated picture nor a cover.
             InvalidArgumentError: An index names no face, or a picture has another shape or type.
         """
-        self._check(generated, covered)
+        self._check(generated, covered, left)
         photo = self.filled.copy()
         # The largest face comes first in the list and lies on top where faces overlap.
         for index in reversed(range(len(self.regions))):
             region = self.regions[index]
+            if index in left:
+                continue
             below = photo[region.window]
             if index in covered:
                 below[region.mask] = self.solid_colour(index)
@@ -146,18 +151,31 @@ class PreparedPhoto:
             if self.is_grey:
                 face = np.asarray(Image.fromarray(face).convert("L").convert("RGB"))
             np.copyto(below, _blend(face, below, region), where=region.mask[..., None])
+        if left:
+            shown = ~self._replaced(left)
+            np.copyto(photo, self._original, where=shown[..., None])
         return photo
 
-    def _check(self, generated: Mapping[int, RGB], covered: Collection[int]) -> None:
+    def _replaced(self, left: Collection[int]) -> NDArray[np.bool_]:
+        """Return the M of all faces but those left as they are, (height, width) bool."""
+        replaced = np.zeros(self.filled.shape[:2], np.bool_)
+        for index, region in enumerate(self.regions):
+            if index not in left:
+                replaced[region.window] |= region.mask
+        return replaced
+
+    def _check(
+        self, generated: Mapping[int, RGB], covered: Collection[int], left: Collection[int]
+    ) -> None:
         n_faces = len(self.regions)
-        for index in [*generated, *covered]:
+        for index in [*generated, *covered, *left]:
             if index not in range(n_faces):
                 raise InvalidArgumentError(
-                    f"`generated` and `covered` must name faces from 0 to {n_faces - 1}, "
+                    f"`generated`, `covered` and `left` must name faces from 0 to {n_faces - 1}, "
                     f"got {index!r}. Use the order given to `prepare`."
                 )
         for index in range(n_faces):
-            if index in covered:
+            if index in covered or index in left:
                 continue
             self.alignment(index)
             if index not in generated:

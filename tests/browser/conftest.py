@@ -6,6 +6,7 @@ folder.
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from privacy_core.anonymize import Anonymizer
+from privacy_core.attributes import load_predictor
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import default_detector
+from shell.observer import Observer
+from shell.previews import FOLDER, MANIFEST, read_previews
 from tests.page_server import start
 
 SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
@@ -44,6 +48,11 @@ def running(tmp_path_factory):
             anonymizer=Anonymizer(backend, default_detector()),
             curve=backend.curve,
             examples=examples,
+            # Whatever weights they are of: that they are the shipped ones is tested elsewhere.
+            previews=read_previews(
+                examples, model=json.loads((FOLDER / MANIFEST).read_bytes())["model"]
+            ),
+            observer=Observer(load_predictor()),
         )
         yield running
         running.page.close()
