@@ -5,7 +5,7 @@
   Every file that comes out is compared with those of one process that was left alone, and no
   shard that was whole may have been made again.
 - `speed`: the same data by one process and by two, in seconds of the clock and of the processor.
-- `memory`: the largest memory of one process over the number of rows.
+- `memory`: the largest memory of one process over the number of rows, and of it what is in no file.
 
 The faces are those of `examples/labelled`, repeated, under different row numbers. All noise is
 seeded, so that runs can be compared. Processes are forked from one that has imported everything.
@@ -25,8 +25,9 @@ import resource
 import socket
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -78,6 +79,25 @@ def write_data(folder: Path, n_rows: int) -> None:
     (folder / "p.json").write_text(json.dumps(preferences), encoding="utf-8")
 
 
+@contextlib.contextmanager
+def _largest_anonymous() -> Iterator[Callable[[], int]]:
+    """Look twenty times a second how much memory is behind no file; yield what says the most."""
+    found, is_done = [0], threading.Event()
+
+    def look() -> None:
+        while not is_done.wait(0.05):
+            status = Path("/proc/self/status").read_text("utf-8").split("RssAnon:")
+            found.append(max(found.pop(), int(status[1].split()[0])))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield lambda: found[-1]
+    finally:
+        is_done.set()
+        looking.join()
+
+
 @dataclass(frozen=True)
 class Setup:
     """One way of revising the data in a folder.
@@ -106,15 +126,17 @@ class Setup:
         os.dup2(log, 2)
         detector: FaceDetector = default_detector() if self.detects else FixedFace()
         started = time.perf_counter()
-        code = privacy_core(
-            ["revise", "d.parquet", "--preferences", "p.json", "--out", out, "--seed", "7",
-             "--backend", self.backend, "--resume"],
-            load_backend=load_backend, detector=detector,
-        )  # fmt: skip
+        with _largest_anonymous() as anonymous:
+            code = privacy_core(
+                ["revise", "d.parquet", "--preferences", "p.json", "--out", out, "--seed", "7",
+                 "--backend", self.backend, "--resume"],
+                load_backend=load_backend, detector=detector,
+            )  # fmt: skip
         used = {
             "seconds": round(time.perf_counter() - started, 2),
             "cpu_seconds": round(time.process_time(), 2),
             "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "peak_anonymous_megabytes": anonymous() // 1024,
         }
         Path(f"{out}.{rank}.json").write_text(json.dumps(used), encoding="utf-8")
         sys.exit(code)
@@ -311,7 +333,10 @@ def measure_memory(counts: Sequence[int]) -> list[dict[str, Any]]:
     for n_rows in counts:
         with tempfile.TemporaryDirectory() as folder:
             setup = Setup(Path(folder), backend="solid")
-            write_data(setup.folder, n_rows)
+            # In a process of its own: what is measured starts with what this one holds.
+            writing = _FORK.Process(target=write_data, args=(setup.folder, n_rows))
+            writing.start()
+            writing.join()
             (used,) = setup.run(1, "out")
         found.append({"rows": n_rows, "backend": "solid", **used})
     return found

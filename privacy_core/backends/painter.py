@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from privacy_core.backends.adapter import add_adapter
 from privacy_core.backends.device import Placement, is_out_of_memory
 from privacy_core.backends.download import INDEX, LEFT_OUT
+from privacy_core.backends.drawn_identity import add_identity_reader, drawn_identities
 from privacy_core.backends.registry import PROMPT, HubModel
 from privacy_core.backends.steps import starting_at
 from privacy_core.errors import ModelError
@@ -51,6 +52,9 @@ class Painter:
         pipeline.set_progress_bar_config(disable=True)
         self._mask = Image.fromarray(_painted(model.side)).convert("L")
         self._one_at_a_time = threading.Lock()
+        self._reads_identities = (
+            model.adapter is not None and model.adapter.kind == "identity reader"
+        )
 
     @torch.inference_mode()
     def paint(
@@ -105,6 +109,8 @@ class Painter:
             "output_type": "np",
             **self.model.call,
         }
+        if self._reads_identities:
+            arguments["ip_adapter_image_embeds"] = [drawn_identities(self._pipeline, seeds)]
         if sigma is None:
             images = self._pipeline(strength=1.0, **arguments).images
         else:
@@ -142,8 +148,9 @@ def load_painter(
             **_replaced(folder),
         )
         _complete(pipeline, folder, placement)
-        if adapter is not None:
-            add_adapter(pipeline, adapter)
+        if adapter is not None and model.adapter is not None:
+            add = {"low rank": add_adapter, "identity reader": add_identity_reader}
+            add[model.adapter.kind](pipeline, adapter)
         _move(pipeline, placement)
     except ModelError:
         raise

@@ -26,11 +26,14 @@ class Adapter:
 
     Attributes:
         repo_id: Repository on the Hub.
-        file: Safetensors file in it.
+        file: File in it: safetensors, or of an identity reader a pickle, of which tensors are read.
+        kind: Whether it changes the model's weights by products of low rank, or lets the model
+            read an identity too.
     """
 
     repo_id: str
     file: str
+    kind: Literal["low rank", "identity reader"] = "low rank"
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,12 @@ class HubModel:
     call: Mapping[str, object] = field(default_factory=dict)
     note: str = ""
 
+    @property
+    def limited_repo_id(self) -> str:
+        """Return the repository whose licence limits use, if any does."""
+        reads = self.adapter is not None and self.adapter.kind == "identity reader"
+        return self.adapter.repo_id if self.adapter and reads else self.repo_id
+
     def as_json(self) -> dict[str, object]:
         """Return what a user chooses by, as plain JSON values."""
         return {
@@ -113,6 +122,17 @@ _TABLE = (
             "latent-consistency/lcm-lora-sdv1-5", "pytorch_lora_weights.safetensors"
         ),
         note="few steps, for small machines; read the adapter's licence on its page",
+    ),
+    HubModel(
+        "sd15-face-id", "stable-diffusion-v1-5/stable-diffusion-inpainting",
+        "StableDiffusionInpaintPipeline", "noise level",
+        "creativeml-openrail-m, and of IP-Adapter-FaceID non-commercial research", 4.3, 25, 512,
+        scheduler="EulerDiscreteScheduler", scheduler_settings=_EULER, accept_licence=True,
+        call={"guidance_scale": 7.5}, batch=8,
+        adapter=Adapter(
+            "h94/IP-Adapter-FaceID", "ip-adapter-faceid_sd15.bin", "identity reader"
+        ),
+        note="non-commercial; is told an identity that is drawn at random, not read from a face",
     ),
     HubModel(
         "sdxl", "diffusers/stable-diffusion-xl-1.0-inpainting-0.1",
@@ -179,8 +199,8 @@ def chosen(
     if model.accept_licence and not accept_licence:
         raise InvalidArgumentError(
             f"`backend` {known} is under the licence {model.licence}, which limits its use, so it "
-            f"must be accepted first. Read it at https://huggingface.co/{model.repo_id}, then add "
-            "`--accept-licence`."
+            f"must be accepted first. Read it at https://huggingface.co/{model.limited_repo_id}, "
+            "then add `--accept-licence`."
         )
     if not at:
         revision = model.revision or ""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from privacy_core.commands.output import Progress, as_json, say, unwritable
+from privacy_core.commands.output import as_json, say, unwritable
 from privacy_core.commands.shell import Commands, Tools, add_data, items_of, rows_of, whole_number
 from privacy_core.errors import InvalidArgumentError
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add `audit-anonymization`."""
-    made = commands.add(
-        "audit-anonymization", _audit, "measure what attackers find in anonymized faces"
-    )
+    text = "measure what attackers find in anonymized faces"
+    made = commands.add("audit-anonymization", _audit, text, shares_work=True)
     add_data(made)
     add = made.add_argument
     add("--subject-column", default="identity", metavar="NAME", help="default: %(default)s")
@@ -46,6 +45,11 @@ def add_commands(commands: Commands) -> None:
 
 
 def _audit(options: argparse.Namespace, tools: Tools) -> None:
+    if options.help_out and tools.crew.size > 1:
+        raise InvalidArgumentError(
+            f"`--help-out` must go with one process, got {tools.crew.size}, which share the work "
+            "without it. Leave it out."
+        )
     config = _config(options)
     rows = rows_of(options)
     if options.subject_column not in rows.column_names:
@@ -68,10 +72,12 @@ def _audit(options: argparse.Namespace, tools: Tools) -> None:
         raise unwritable("--out", folder, error) from error
     request = _request(options, tools, rows, config)
     if options.help_out:
-        observe_only(request, folder, report=Progress())
+        observe_only(request, folder, report=tools.progress())
         say(f"Nothing is left to do in {folder} but the result, which the other process writes.")
         return
-    result = audit_anonymization(request, folder, report=Progress())
+    result = audit_anonymization(request, folder, report=tools.progress(), crew=tools.crew)
+    if not tools.crew.is_first:
+        return
     if not options.keep_work:
         forget(folder)
     if options.json:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
+from privacy_core.crew import Crew
 from privacy_core.errors import InvalidArgumentError, OutputError
-from privacy_core.revise.crew import Crew
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PATIENCE = timedelta(days=365)
 """A process may be done long before the slowest; whoever fails ends the others at once."""
@@ -47,24 +51,29 @@ def joined(environment: Mapping[str, str]) -> Iterator[Crew]:
 
     if torch.cuda.is_available():
         torch.cuda.set_device(int(environment.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    # gloo: nothing but "I am here" is exchanged, so the device's own way is not needed.
+    # gloo: what is exchanged lies in the memory of processors.
     distributed.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield Crew(
-            distributed.get_rank(), distributed.get_world_size(), _waiting(distributed.barrier)
+            distributed.get_rank(),
+            distributed.get_world_size(),
+            _together(distributed.barrier),
+            _together(distributed.all_reduce),
         )
     finally:
         distributed.destroy_process_group()
 
 
-def _waiting(barrier: Callable[[], object]) -> Callable[[], None]:
-    def wait() -> None:
+def _together(act: Callable[..., object]) -> Callable[..., None]:
+    """Return what all processes do at once, with a sentence for where one of them is gone."""
+
+    def acted(*numbers: Tensor) -> None:
         try:
-            barrier()
+            act(*numbers)
         except RuntimeError as error:
             raise OutputError(
                 "Another process of this run ended early; what it said comes before or after "
-                "this. Then go on with `--resume`."
+                "this. Then go on by the same command, `revise` with `--resume`."
             ) from error
 
-    return wait
+    return acted

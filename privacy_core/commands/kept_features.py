@@ -14,8 +14,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from privacy_core.crew import Crew
 from privacy_core.revise.erase import FEATURES
 from privacy_core.revise.revision import write_atomically
 from privacy_core.schema import RGB
@@ -32,6 +34,7 @@ class KeptFeatures:
         identity: What else than its name decides what the backbone says, such as a version.
         progress: Called with stage, pictures read and pictures to read.
         tell: Called with a sentence where the features cannot be kept.
+        crew: The processes that share the reading; each asks for the same pictures.
     """
 
     def __init__(
@@ -42,28 +45,40 @@ class KeptFeatures:
         identity: str,
         progress: Callable[[str, int, int], None],
         tell: Callable[[str], None],
+        crew: Crew | None = None,
     ) -> None:
         self.name, self.n_features = backbone.name, backbone.n_features
         self._backbone, self._path = backbone, folder / FEATURES
         self._identity = f"{backbone.name} {identity}"
-        self._progress, self._tell = progress, tell
+        self._progress, self._tell, self._crew = progress, tell, crew or Crew()
 
     def features(self, images: RGB) -> Matrix:
         """Return the (n, d) features of (n, h, w, 3) uint8 pictures.
 
-        What an interrupted call has read is kept.
+        What an interrupted call has read is kept, of several processes what the first has.
         """
         keys = [_key(image) for image in images]
         missing = {key: place for place, key in enumerate(keys) if key not in self._known}
         n_before = len(self._known)
         try:
             for n_done, (key, place) in enumerate(missing.items(), 1):
-                self._known[key] = self._backbone.features(images[place : place + 1])[0]
+                if self._crew.does(n_done):
+                    self._known[key] = self._backbone.features(images[place : place + 1])[0]
                 self._progress("Reading pictures", n_done, len(missing))
+            if missing:
+                self._exchange(list(missing))
         finally:
-            if len(self._known) > n_before:
+            if len(self._known) > n_before and self._crew.is_first:
                 self._keep()
         return np.stack([self._known[key] for key in keys])
+
+    def _exchange(self, keys: list[bytes]) -> None:
+        """Tell the other processes what this one has read, and hear from them."""
+        nothing = np.zeros(self.n_features)
+        read = np.array([self._known.get(key, nothing) for key in keys], np.float64)
+        numbers = torch.from_numpy(read)
+        self._crew.sum_up(numbers)
+        self._known.update(zip(keys, numbers.numpy(), strict=True))
 
     @cached_property
     def _known(self) -> dict[bytes, NDArray[np.float64]]:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,9 @@ from privacy_core.commands.shell import (
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from privacy_core.crew import Crew
     from privacy_core.dataset import RowSource
+    from privacy_core.records import Records
     from privacy_core.schema import Photo
 
 
@@ -32,7 +36,8 @@ def add_commands(commands: Commands) -> None:
     fit.add_argument("--components", default=512, metavar="K", help="numbers per face")
     fit.add_argument("--faces", default=7_000_000, metavar="N", help="faces to train on, repeated")
     fit.add_argument("--seed", default=0, metavar="N")
-    calibrate = commands.add("calibrate", _calibrate, "fit what strength means to held-out people")
+    text = "fit what strength means to held-out people"
+    calibrate = commands.add("calibrate", _calibrate, text, shares_work=True)
     add_data(calibrate)
     add_backend(calibrate)
     calibrate.add_argument("--model", metavar="DIR", help="model folder (default: the shipped one)")
@@ -88,17 +93,20 @@ def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
     folder = Path(options.model) if options.model else MODEL_FOLDER
     model = load_model(folder, with_curve=False)
     photos, people = _held_out(rows, options)
+    recogniser = tools.recogniser()
+    records = _records(folder, (model.revision, recogniser.name), photos, people, tools.crew)
     curve = calibrate_model(
         model,
         photos,
         people,
         detector=tools.detector(),
-        recogniser=tools.recogniser(),
-        report=Progress(),
+        recogniser=recogniser,
+        report=tools.progress(),
+        records=records,
     )
-    save_curve(folder, curve)
+    _finish(records, tools.crew, lambda: save_curve(folder, curve))
     chosen = f" --model {folder}" if options.model else ""
-    say(
+    tools.say(
         f"Wrote the strength curve to {folder}. "
         f"Next: {PROGRAM} anonymize PHOTO --out OUT.png{chosen}"
     )
@@ -125,19 +133,50 @@ def _calibrate_backend(options: argparse.Namespace, tools: Tools) -> None:
             f"`--backend` must be a model of the Hub, got {options.backend!r}. Choose another."
         )
     photos, people = _held_out(rows, options)
+    folder, recogniser = backend.curves or curves.CURVES, tools.recogniser()
+    path = curves.curve_file(folder, backend.model, backend.revision)
+    steps = f"{backend.model.steps} steps, {backend.model.side} px"
+    records = _records(path, (steps, recogniser.name), photos, people, tools.crew)
     curve = calibrate_backend(
         backend,
         photos,
         people,
         detector=tools.detector(),
-        recogniser=tools.recogniser(),
-        report=Progress(),
+        recogniser=recogniser,
+        report=tools.progress(),
+        records=records,
     )
-    path = curves.save(backend.curves or curves.CURVES, backend.model, backend.revision, curve)
-    say(
+    _finish(
+        records,
+        tools.crew,
+        lambda: curves.save(folder, backend.model, backend.revision, curve),
+    )
+    tools.say(
         f"Wrote the strength curve to {path}. "
         f"Next: {PROGRAM} anonymize PHOTO --out OUT.png --backend {options.backend}"
     )
+
+
+def _records(
+    place: Path, model: tuple[str, ...], photos: list[Photo], people: list[int], crew: Crew
+) -> Records:
+    """Return what keeps measured photos, beside the place that the curve is for."""
+    from privacy_core.diffusion.prepare import pixel_digest
+    from privacy_core.records import Records
+
+    shown = hashlib.sha256(repr(people).encode())
+    for photo in photos:
+        shown.update(pixel_digest(photo.pixels).encode())
+    folder = place.absolute().parent / f".{place.name}.calibration"
+    return Records.anew(folder, {"model": model, "photos": shown.hexdigest()}, crew)
+
+
+def _finish(records: Records, crew: Crew, save: Callable[[], object]) -> None:
+    """Let the first process save the curve and remove what was measured of faces."""
+    if crew.is_first:
+        save()
+        records.forget()
+    crew.wait()
 
 
 def _held_out(rows: RowSource, options: argparse.Namespace) -> tuple[list[Photo], list[int]]:

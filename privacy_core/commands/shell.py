@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from privacy_core.commands.output import Progress, say
+from privacy_core.crew import Crew
 from privacy_core.errors import InvalidArgumentError
-from privacy_core.revise.crew import Crew
 
 if TYPE_CHECKING:
     from privacy_core.backends import Backend

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from privacy_core.commands.output import Progress, as_json, say
+from privacy_core.commands.output import as_json, say
 from privacy_core.commands.requests import ledger_of
 from privacy_core.commands.secrecy import keep_secret, private_folder
 from privacy_core.commands.shell import Tools
@@ -42,12 +42,12 @@ def load_model(folder: Path, tools: Tools) -> TargetModel:
     return load_target(
         folder,
         backbone_of=lambda name: backbone_of(
-            ledger_of(folder).parent, tools.detector() if "+" in name else None
+            ledger_of(folder).parent, tools.detector() if "+" in name else None, tools
         ),
     )
 
 
-def backbone_of(private: Path, detector: FaceDetector | None) -> Backbone:
+def backbone_of(private: Path, detector: FaceDetector | None, tools: Tools) -> Backbone:
     """Return the backbone of heads, which keeps what it has read in a private folder."""
     import dlib
 
@@ -58,8 +58,9 @@ def backbone_of(private: Path, detector: FaceDetector | None) -> Backbone:
         backbone.DlibBackbone(detector),
         private,
         identity=f"dlib {dlib.__version__}",
-        progress=Progress(),
-        tell=say,
+        progress=tools.progress(),
+        tell=tools.say,
+        crew=tools.crew,
     )
 
 
@@ -209,11 +210,11 @@ def perturbation_of(key: NoiseKey | None, model: TargetModel) -> Any:
     return draw_perturbation(key, (n_labels, width), model.record.recipe.perturbation_sd)
 
 
-def watch(out: Path) -> Watch:
-    """Return a bar, and the checkpoint beside a folder to be written."""
+def watch(out: Path, tools: Tools) -> Watch:
+    """Return a bar, the checkpoint beside a folder to be written, and the processes."""
     from privacy_core.unlearning.training import Watch
 
-    return Watch(Progress(), checkpoint(out))
+    return Watch(tools.progress(), checkpoint(out), crew=tools.crew)
 
 
 def checkpoint(out: Path) -> Path:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add `train`."""
-    made = commands.add("train", _train, "train a classifier to unlearn from")
+    made = commands.add("train", _train, "train a classifier to unlearn from", shares_work=True)
     add_data(made)
     add = made.add_argument
     add("--label-column", required=True, metavar="L", help="what it shall tell")
@@ -52,6 +52,7 @@ def add_commands(commands: Commands) -> None:
 def _train(options: argparse.Namespace, tools: Tools) -> None:
     out, seed = Path(options.out), whole_number(options.seed, "--seed", at_least=0)
     check_new_folder(out)
+    tools.crew.wait()  # all have looked before one of them writes
     recipe = _recipe(options, seed)
     source = rows_of(options)
     from privacy_core.unlearning.rows import read_labelled
@@ -66,11 +67,18 @@ def _train(options: argparse.Namespace, tools: Tools) -> None:
     record = TrainingRecord(recipe, "", 0, Cost(), options.label_column)
     model = _untrained(options, tools, names, record)
     model.prepare(rows)  # a head's features are kept though the run is interrupted
+    if not tools.crew.is_first:
+        # A head, whose features are what takes long, is then solved by the first alone.
+        if model.kind == "network":
+            train(model, rows, watch=watch(out, tools))
+        tools.crew.wait()
+        return
     with whole_or_nothing(out):
         perturbation = perturbation_of(new_key(out, recipe), model)
-        model = train(model, rows, perturbation=perturbation, watch=watch(out))
+        model = train(model, rows, perturbation=perturbation, watch=watch(out, tools))
         save_target(model, out)
     checkpoint(out).unlink(missing_ok=True)
+    tools.crew.wait()
     say(
         f"Wrote {out}: {len(names)} labels from {model.record.n_rows} rows. "
         f"Next: {PROGRAM} unlearn {out} --revised DIR --out MODEL2"
@@ -114,7 +122,7 @@ def _untrained(
     if options.kind == "head":
         from privacy_core.unlearning.head_model import new_head
 
-        backbone = backbone_of(private_folder(Path(options.out)), tools.detector())
+        backbone = backbone_of(private_folder(Path(options.out)), tools.detector(), tools)
         return new_head(backbone, names, record)
     from privacy_core.unlearning.network import from_base, small_resnet
 

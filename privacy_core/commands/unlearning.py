@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -28,6 +29,7 @@ from privacy_core.commands.targets import (
     watch,
     whole_or_nothing,
 )
+from privacy_core.crew import Crew
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 
 def add_commands(commands: Commands) -> None:
     """Add `unlearn`."""
-    made = commands.add("unlearn", _unlearn, "update a classifier to revised data")
+    text = "update a classifier to revised data"
+    made = commands.add("unlearn", _unlearn, text, shares_work=True)
     add = made.add_argument
     add("model", metavar="MODEL", help="folder of `train`")
     add("--revised", required=True, metavar="DIR", help="revised data set of `revise`")
@@ -63,12 +66,11 @@ def add_commands(commands: Commands) -> None:
 
 
 def _unlearn(options: argparse.Namespace, tools: Tools) -> None:
-    out, folder = Path(options.out), Path(options.model)
-    beside = out.absolute().parent / f"{out.absolute().name}-reference"
-    written = (out, beside) if options.reference == "retrain" else (out,)
-    for place in written:
+    folder = Path(options.model)
+    for place in _places(options):
         check_new_folder(place)
     check_ledger(folder)
+    tools.crew.wait()  # all have looked before one of them writes
     budget = None if options.budget is None else positive_number(options.budget, "--budget")
     from privacy_core.revise.revision import load_revision
     from privacy_core.unlearning.planner import plan
@@ -76,7 +78,8 @@ def _unlearn(options: argparse.Namespace, tools: Tools) -> None:
     revision = load_revision(Path(options.revised))
     model = load_model(folder, tools)
     pictures = read_rows(options, model, rows_in(options.revised, options.image_column))
-    note_features_of(model, folder, Path(options.revised))
+    if tools.crew.is_first:
+        note_features_of(model, folder, Path(options.revised))
     revised = model.prepare(pictures)
     given = None
     if options.reference not in {"retrain", "none"}:
@@ -84,27 +87,62 @@ def _unlearn(options: argparse.Namespace, tools: Tools) -> None:
         given = load_model(place, tools), place
         check_reference(given[0], model, [pictures, revised])
     chosen = plan(model, revised, method=options.method, budget=budget)
-    say(f"Plan: {chosen.reason}")
-    request = _request(options, model, revised, revision, chosen.method)
-    if options.dry_run:
-        return
+    tools.say(f"Plan: {chosen.reason}")
+    method = _agreed(chosen.method, tools.crew)
+    request = _request(options, model, revised, revision, method)
+    if not options.dry_run:
+        _carry_out(options, tools, request, revision, given)
+
+
+def _carry_out(
+    options: argparse.Namespace,
+    tools: Tools,
+    request: UnlearnRequest,
+    revision: dict[str, Any],
+    reference: tuple[TargetModel, Path] | None,
+) -> None:
+    """Unlearn with all processes; the first writes, and the others wait until it has."""
     from privacy_core.unlearning.run import unlearn
 
-    result = unlearn(request, watch=watch(out))
-    with whole_or_nothing(*written):
-        if beside in written:
-            given = _retrained(request, result, beside), beside
-        forgotten = _forgotten(revised, revision)
-        body = _save(options, model, result, forgotten=forgotten, reference=given)
-    for place in written:
+    (out, *besides), crew = _places(options), tools.crew
+    result = unlearn(request, watch=watch(out, tools))
+    body: dict[str, Any] = {}
+    with whole_or_nothing(out, *besides) if crew.is_first else contextlib.nullcontext():
+        for beside in besides:
+            reference = _retrained(request, result, beside, tools), beside
+        if crew.is_first:
+            forgotten = _forgotten(request.revised, revision)
+            body = _save(options, request.model, result, forgotten=forgotten, reference=reference)
+    crew.wait()
+    if not crew.is_first:
+        return
+    for place in (out, *besides):
         checkpoint(place).unlink(missing_ok=True)
     if options.json:
         print(as_json(body), end="")
     say(
         f"Wrote {out} by {result.method} in {result.cost.seconds:.3g} s, batch "
         f"{body['batch']['name']}. Next: {PROGRAM} audit {out} --original DATA --revised "
-        f"{options.revised} --against {folder}"
+        f"{options.revised} --against {options.model}"
     )
+
+
+def _places(options: argparse.Namespace) -> tuple[Path, ...]:
+    """Return the folders to write: the model's, and its reference model's where one is made."""
+    out = Path(options.out)
+    beside = out.absolute().parent / f"{out.absolute().name}-reference"
+    return (out, beside) if options.reference == "retrain" else (out,)
+
+
+def _agreed(method: str, crew: Crew) -> str:
+    """Return the first process's method: what a budget allows is timed in each."""
+    import torch
+
+    from privacy_core.unlearning.base import METHODS
+
+    place = torch.tensor(list(METHODS).index(method))
+    crew.take_from_first(place)
+    return list(METHODS)[int(place)]
 
 
 def _request(
@@ -231,14 +269,17 @@ def _save(
     return body
 
 
-def _retrained(request: UnlearnRequest, result: UnlearnResult, place: Path) -> TargetModel:
-    """Write the reference model: the result itself where that was retrained."""
+def _retrained(
+    request: UnlearnRequest, result: UnlearnResult, place: Path, tools: Tools
+) -> TargetModel:
+    """Make the reference model, the result itself where that was retrained; the first writes."""
     from privacy_core.unlearning.run import unlearn
     from privacy_core.unlearning.targets import save_target
 
     if result.method != "retrain":
         again = replace(request, method="retrain", settings=None)
-        result = unlearn(again, watch=watch(place))
-    save_target(result.model, place)
-    say(f"Wrote the reference model to {place}, {result.cost.seconds:.3g} s.")
+        result = unlearn(again, watch=watch(place, tools))
+    if tools.crew.is_first:
+        save_target(result.model, place)
+    tools.say(f"Wrote the reference model to {place}, {result.cost.seconds:.3g} s.")
     return result.model

@@ -26,7 +26,7 @@ WORDS = 5
 """64-bit words of a fingerprint: one to search by, four to confirm."""
 _MOST_DISTANCE = 7
 _SIDES = (8, 16)
-_BLOCK = 1024
+_BLOCK = 256
 
 Prints = NDArray[np.uint64]
 """(n, 5) fingerprints."""

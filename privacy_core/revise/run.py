@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from privacy_core.anonymize import Anonymizer
+from privacy_core.crew import Crew
 from privacy_core.dataset import RowSource
 from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.noise import NoiseKey
 from privacy_core.revise.columns import ColumnPlan, plan_columns
-from privacy_core.revise.crew import Crew
 from privacy_core.revise.report import revision_report, subject_accounts
 from privacy_core.revise.revision import Workplace, load_revision
 from privacy_core.revise.rows import RowReviser, RowRules

@@ -6,11 +6,12 @@ is minimised comes in as a loss.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from privacy_core.crew import Crew
 from privacy_core.errors import OutputError
+from privacy_core.unlearning.parallel import (
+    Shared,
+    share_weights,
+    shared_norms,
+    sum_gradients,
+)
 from privacy_core.unlearning.schedule import LoopSettings, learning_rate, optimizer_of
 from privacy_core.unlearning.tensors import Rows, flip_and_shift, module_digest, split_evenly
+
+_RANK_BITS = 40
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,7 @@ class Cost:
     """What an update cost, evaluation and checkpoints left out.
 
     Attributes:
-        seconds: Process time, so that a busy machine does not count.
+        seconds: Process time, so that a busy machine does not count; of all processes together.
         gradient_evaluations: Rows whose gradient was taken, counted each time.
     """
 
@@ -76,11 +86,13 @@ class Watch:
         progress: Called with stage, steps done and steps in all.
         checkpoint: File to resume from, None to keep none.
         identity: What the run depends on beside settings, first weights and rows, in words.
+        crew: The processes that train together, each with the same rows.
     """
 
     progress: Callable[[str, int, int], None] = quiet
     checkpoint: Path | None = None
     identity: str = ""
+    crew: Crew = field(default_factory=Crew)
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,8 @@ def run_loop(
     """Update `module` in place, in training mode, and leave it in evaluation mode.
 
     The same module, rows, settings and passes give the same weights to the bit on one machine,
-    also when a run is killed and started again with the same `watch.checkpoint`.
+    also when a run is killed and started again with the same `watch.checkpoint`. Several processes
+    give those of one up to rounding; a network with dropout drops other values in each.
 
     Args:
         module: Inputs → logits.
@@ -135,10 +148,11 @@ def run_loop(
     """
     run = _Run(module, passes, settings, hooks or Hooks(), watch or Watch(), stage)
     run.resume()
-    while run.epoch < settings.epochs:
-        run.one_epoch()
-        run.save()
-        run.watch.progress(stage, run.step, run.total_steps)
+    with run.together():
+        while run.epoch < settings.epochs:
+            run.one_epoch()
+            run.save()
+            run.watch.progress(stage, run.step, run.total_steps)
     module.eval()
     return LoopResult(run.cost, tuple(run.kept))
 
@@ -165,18 +179,44 @@ class _Run:
         self.epoch, self.step, self.cost = 0, 0, Cost()
         self.kept: list[dict[str, Tensor]] = []
         self.identity = self._identity() if watch.checkpoint else ""
+        self.crew = watch.crew
+        self.callable = module if self.crew.size == 1 else Shared(module, self.crew)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Begin where the first process is, and count batch norm's statistics over all rows."""
+        if self.crew.size == 1:
+            yield
+            return
+        where = torch.tensor([float(self.step)])
+        self.crew.sum_up(where)
+        if where.item() != self.crew.size * self.step:
+            raise OutputError(
+                "The place to write must be one folder that all processes see, got a checkpoint "
+                "in some only. Use a shared disk, and run the same again."
+            )
+        share_weights(self.module, self.crew)
+        with shared_norms(self.module, self.crew):
+            yield
 
     def one_epoch(self) -> None:
         # Dropout draws from the global generator: seeded here per epoch, put back afterwards.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.settings.seed * 1_000_003 + self.epoch)
+            # Other rows of a batch are to lose other values.
+            torch.manual_seed(
+                self.settings.seed * 1_000_003 + self.epoch + (self.crew.rank << _RANK_BITS)
+            )
+            used, n_rows = torch.zeros(1, dtype=torch.float64), 0
             for one in self.passes(self.epoch):
                 order = torch.randperm(len(one.rows), generator=self.generator)
                 size = one.batch_size or self.settings.batch_size
                 for index in split_evenly(order, size):
                     started = time.process_time()
                     self._step(one, index)
-                    self.cost += Cost(time.process_time() - started, len(index))
+                    used += time.process_time() - started
+                    n_rows += len(index)
+        self.crew.sum_up(used)
+        self.cost += Cost(used.item(), n_rows)
         self.epoch += 1
         if self.hooks.keep_epochs:
             self.kept.append({k: v.detach().clone() for k, v in self.module.state_dict().items()})
@@ -190,7 +230,9 @@ class _Run:
         if self.settings.augmentation != "none":
             batch = replace(batch, x=flip_and_shift(batch.x, self.generator))
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(one.loss(self.module, batch, moment))
+        torch.autograd.backward(one.loss(self.callable, batch, moment))
+        if self.crew.size > 1:
+            sum_gradients(self.module, self.crew)
         if self.hooks.edit_gradients:
             self.hooks.edit_gradients(self.module, moment)
         if self.settings.clip is not None:
@@ -202,7 +244,7 @@ class _Run:
 
     def save(self) -> None:
         path = self.watch.checkpoint
-        if path is None:
+        if path is None or not self.crew.is_first:
             return
         state = {
             "identity": self.identity,

@@ -16,7 +16,6 @@ from privacy_core.audit.anonymization.observe import (
     open_photos,
 )
 from privacy_core.audit.anonymization.people import ChosenPhoto, choose, digest_of
-from privacy_core.audit.anonymization.records import Records, flat, joined, table_of
 from privacy_core.audit.anonymization.settings import EMBEDDED, K_SAME, AuditConfig, Setting
 from privacy_core.audit.anonymization.summary import (
     at_equal_reidentification,
@@ -29,6 +28,8 @@ from privacy_core.audit.anonymization.tables import as_plain, from_plain
 from privacy_core.audit.estimates import Estimate
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError, OutputError
+from privacy_core.noise import NoiseKey
+from privacy_core.records import Records, flat, joined, table_of
 from tests.privacy_core.anonymization_rows import all_rows, rows_of_people
 from tests.privacy_core.people import MarkDetector, photo_png
 from tests.privacy_core.tiny import tiny_model
@@ -272,7 +273,7 @@ def test_a_face_that_fails_is_withheld_not_dropped_and_nothing_is_read_off_its_p
     lens = Lens()
     tools = Instruments(MarkDetector(), MarkDetector(), lens, lens, backend.model.code)
     photos = [ChosenPhoto(photo_png(seed), seed, 0, (-1,) * 5, "") for seed in range(4)]
-    opened, failures = open_photos(photos, 0, backend, MarkDetector(), seed=1)
+    opened, failures = open_photos(photos, 0, backend, MarkDetector(), key=NoiseKey.from_seed(1))
     assert (len(opened), failures) == (4, [])
     points = observe_originals(opened, tools, complete=True)["points"]
     seen = observe_variants(

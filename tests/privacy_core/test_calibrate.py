@@ -9,15 +9,16 @@ import torch
 from PIL import Image
 from scipy.stats import binom
 
-from privacy_core import calibrate
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.calibrate import (
     Measurement,
     calibrate_model,
+    calibration,
     fit_curve,
     held_out,
     measure_variants,
+    measuring,
     spread,
     verification_threshold,
 )
@@ -27,7 +28,9 @@ from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import fit_alignment, warp_to_template
 from privacy_core.noise import NoiseKey
+from privacy_core.records import Records
 from privacy_core.schema import Photo
+from tests.privacy_core.crews import together
 from tests.privacy_core.tiny import FixedDetector, face_at, linear_denoiser, tiny_code, tiny_model
 
 FACE = face_at(6, 8)
@@ -285,12 +288,16 @@ def photos_of(code, n):
     return photos
 
 
-def measure(code, photos, *, detector=None, strengths=(0.0, 0.5, 1.0), recogniser=None):
+def measure(
+    code, photos, *, detector=None, strengths=(0.0, 0.5, 1.0), recogniser=None, records=None,
+    secret=bytes(32),
+):  # fmt: skip
     backend = EmbeddedBackend(tiny_model(code, linear_denoiser(code)))
     return measure_variants(
         Anonymizer(backend, detector or FixedDetector(FACE)), photos, list(range(len(photos))),
         strengths=strengths, recogniser=recogniser or CodeRecogniser(code),
-        keys=[NoiseKey.from_seed(i) for i in range(len(photos))], report=quiet,
+        keys=[NoiseKey.from_row(secret, str(i)) for i in range(len(photos))], report=quiet,
+        records=records,
     )  # fmt: skip
 
 
@@ -340,6 +347,33 @@ def test_a_found_variant_is_compared_at_its_own_landmarks(code):
     assert all(np.array_equal(points, moved.landmarks) for points in recogniser.seen[1:])
 
 
+def test_processes_share_the_photos_and_an_interrupted_measurement_goes_on(
+    code, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(measuring, "_CHUNK", 2)
+    photos = photos_of(code, 5)
+    secret = Records(tmp_path / "one", {}).secret()
+
+    def act(crew, place="one", recogniser=None):
+        return measure(
+            code, photos, detector=BlindToVariants([*photos[:2], *photos[3:]]),
+            recogniser=recogniser, records=Records(tmp_path / place, {}, crew), secret=secret,
+        )  # fmt: skip
+
+    (alone,) = together(1, act)
+    (tmp_path / "one" / "measured photos 000002.npz").unlink()
+    again = CodeRecogniser(code)
+    (resumed,) = together(1, lambda crew: act(crew, recogniser=again))
+    assert len(again.seen) == 4  # the one photo of that chunk in which a face is found
+    whole = measure(
+        code, photos, detector=BlindToVariants([*photos[:2], *photos[3:]]), secret=secret
+    )
+    for found in (resumed, whole, *together(2, lambda crew: act(crew, "two"))):
+        assert found.no_face == alone.no_face == 1
+        for name in ("distances", "detected", "originals", "variants", "people"):
+            assert np.array_equal(getattr(found, name), getattr(alone, name)), name
+
+
 def closed_form_distances(sigma, n, *, seed=0):
     """Return ‖x₀ − c‖ for x₀ = (c + σ n)/√(1 + σ²), the end of the ODE of normal codes."""
     codes, normals = np.random.default_rng(seed).normal(size=(2, n, 24))
@@ -360,7 +394,7 @@ def test_calibration_reads_the_noise_it_measured_at(code, monkeypatch):
         people = np.full(300, -1)
         return Measurement(np.array(strengths), distances, found, originals, variants, people, 0)
 
-    monkeypatch.setattr(calibrate, "measure_variants", measured)
+    monkeypatch.setattr(calibration, "measure_variants", measured)
     model = tiny_model(code, linear_denoiser(code), curve=None)
     curve = calibrate_model(
         model, photos_of(code, 30), [-1] * 30, detector=FixedDetector(FACE),

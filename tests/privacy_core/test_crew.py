@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -20,13 +19,14 @@ from privacy_core.__main__ import main
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.commands.crew import joined, size_of
+from privacy_core.crew import Crew
 from privacy_core.errors import InvalidArgumentError, OutputError
-from privacy_core.revise.crew import Crew
 from privacy_core.revise.revision import Workplace, load_revision
 from privacy_core.revise.rows import BATCH, RowRules
 from privacy_core.revise.run import ReviseConfig, revise
 from privacy_core.revise.shards import MOST_ROWS, MOST_SHARDS, rows_per_shard
 from privacy_core.revise.survey import survey_rows
+from tests.privacy_core.crews import start
 from tests.privacy_core.people import (
     NO_FACE,
     MarkDetector,
@@ -208,10 +208,8 @@ def test_shards_follow_from_the_number_of_rows_and_not_of_processes(tmp_path, mo
     "arguments",
     [
         "backends",
-        "calibrate --backend sd15 d.parquet",
-        "audit-anonymization d.parquet --out a",
-        "train d.parquet --label-column label --out m",
-        "unlearn m --revised r --out m2",
+        "fit-model d.parquet --out m",
+        "audit m2 --original d.parquet --revised r --against m",
     ],
 )
 def test_commands_that_do_not_share_their_work_refuse_several_processes(capsys, arguments):
@@ -260,53 +258,6 @@ def test_a_crew_is_joined_as_the_launcher_says_and_left_again(monkeypatch):
     assert done == [1, ("gloo",), "left"]
 
 
-SCRIPT = """
-import os, sys
-import datasets, torch
-from privacy_core.__main__ import main
-from privacy_core.backends.embedded import EmbeddedBackend
-from tests.privacy_core.people import MarkDetector
-from tests.privacy_core.tiny import tiny_model
-
-torch.set_num_threads(1)
-datasets.disable_progress_bars()
-sys.exit(main(
-    sys.argv[1:], load_backend=lambda _: EmbeddedBackend(tiny_model()), detector=MarkDetector(),
-    environment=os.environ,
-))
-"""
-
-
-def start(folder, *arguments, size):
-    """Start the processes as a launcher does."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    common |= {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}  # noqa: PTH109
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *arguments],
-            cwd=folder, env={**os.environ, **common, "RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(size)
-    ]  # fmt: skip
-
-
-@pytest.mark.slow
-def test_two_real_processes_share_a_run_and_only_the_first_talks(tmp_path):
-    write_rows(tmp_path / "d.parquet", rows_of(6))
-    write_preferences(tmp_path / "p.json")
-    arguments = ("revise", "d.parquet", "--preferences", "p.json", "--seed", "3", "--json")
-    processes = start(tmp_path, *arguments, "--out", "two", size=2)
-    said = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert "Wrote two" in said[0][1]
-    assert said[0][0].startswith("{")
-    assert "Wrote" not in said[1][1] + said[1][0]
-
-
 @pytest.mark.slow
 def test_where_one_real_process_refuses_the_others_do_not_wait_for_ever(tmp_path):
     write_rows(tmp_path / "d.parquet", rows_of(6))
@@ -314,7 +265,7 @@ def test_where_one_real_process_refuses_the_others_do_not_wait_for_ever(tmp_path
     (tmp_path / "two").mkdir()
     (tmp_path / "two" / "file").touch()
     arguments = ("revise", "d.parquet", "--preferences", "p.json", "--seed", "3", "--json")
-    processes = start(tmp_path, *arguments, "--out", "two", size=2)
+    processes = start(tmp_path, [*arguments, "--out", "two"], size=2)
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [2, 2], said
     assert "must be a new or empty folder" in said[0]

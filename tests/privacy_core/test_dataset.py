@@ -211,6 +211,40 @@ def test_pictures_in_other_columns_stay_encoded_and_have_one_digest(tmp_path):
     assert source.features["second"] == datasets.Image()
 
 
+@pytest.mark.parametrize("rows_per_group", [64, 8000])
+def test_reading_holds_a_few_rows_at_a_time_however_long_the_file(tmp_path, rows_per_group):
+    # `datasets` reads such a file to its end, up to a gigabyte ahead of whoever asked for a row.
+    noise, size, n = np.random.default_rng(0).bytes(8000 * 3000), 3000, 8000
+    images = [noise[i * size : (i + 1) * size] for i in range(n)]
+    table = pa.table({"image": images, "n": range(n)})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=rows_per_group)
+    del table
+    source = read_dataset(tmp_path / "x.parquet")
+    before, largest = pa.total_allocated_bytes(), 0
+    for n_read, row in enumerate(source):
+        assert row["n"] == n_read
+        largest = max(largest, pa.total_allocated_bytes() - before)
+    assert n_read == n - 1
+    # Arrow writes pages of at least 1,024 rows: two of them, and what is cut from them.
+    assert largest < 3 * 1024 * size
+
+
+def test_rows_of_nested_and_other_columns_come_back_as_they_were_written(tmp_path):
+    rows = datasets.Dataset.from_dict(
+        {"image": PICTURES, "who": ["a", "b", "a"], "boxes": [[[1, 2]], [], [[3, 4], [5, 6]]],
+         "facts": [{"x": 1, "y": None}] * 3}
+    )  # fmt: skip
+    rows = rows.cast_column("image", datasets.Image()).class_encode_column("who")
+    rows.to_parquet(tmp_path / "x.parquet")
+    source = read_dataset(tmp_path / "x.parquet")
+    assert source.features["who"].names == ["a", "b"]
+    found = list(source)
+    assert [row["who"] for row in found] == [0, 1, 0]
+    assert [row["boxes"] for row in found] == [[[1, 2]], [], [[3, 4], [5, 6]]]
+    assert found[0]["facts"] == {"x": 1, "y": None}
+    assert [row["image"] for row in found] == PICTURES
+
+
 # --- What cannot be read ---------------------------------------------------------------------
 
 

@@ -39,7 +39,13 @@ from privacy_core.report import ladder_report, variant_report
 from privacy_core.schema import AttributePolicy, StrengthCurve
 from tests.hub_server import HubServer
 from tests.privacy_core.tiny import FixedDetector, face_at, smooth_photo
-from tests.privacy_core.tiny_pipelines import PIPELINES, SIDE, save, save_adapter
+from tests.privacy_core.tiny_pipelines import (
+    PIPELINES,
+    SIDE,
+    save,
+    save_adapter,
+    save_identity_reader,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     # diffusers hands tensors to NumPy in a way that NumPy no longer likes.
@@ -56,6 +62,7 @@ TINY = MappingProxyType(
 )
 TOKEN = "hf_anna"  # noqa: S105  (of a Hub that lives for these tests)
 LADDER = (0.0, 0.01, 0.3, 0.6, 0.99, 1.0)
+ADAPTERS = {"sd15-lcm": save_adapter, "sd15-face-id": save_identity_reader}
 
 
 class Shelf:
@@ -73,11 +80,12 @@ class Shelf:
             repo = hub.add_repo(TINY[name].repo_id, "model", private=False)
             repo.write(files)
             self.shas[name] = repo.head.id
-        adapter = TINY["sd15-lcm"].adapter
-        weights = save_adapter(folder / "made" / "adapter" / adapter.file).read_bytes()
-        repo = hub.add_repo(adapter.repo_id, "model", private=False)
-        repo.write({adapter.file: weights})
-        self.shas["sd15-lcm"] += f"+{repo.head.id}"
+        for name, save_weights in ADAPTERS.items():
+            adapter = TINY[name].adapter
+            weights = save_weights(folder / "made" / "adapter" / adapter.file).read_bytes()
+            repo = hub.add_repo(adapter.repo_id, "model", private=False)
+            repo.write({adapter.file: weights})
+            self.shas[name] += f"+{repo.head.id}"
 
     def tools(self, **changes):
         return HubTools(
@@ -247,6 +255,7 @@ class Watched:
 NOISED = {
     "sd15": lambda x: (x[:, :4], x[:, 4:]),
     "sd15-lcm": lambda x: (x[:, :4], x[:, 4:]),
+    "sd15-face-id": lambda x: (x[:, :4], x[:, 4:]),
     "sdxl": lambda x: (x[:, :4], x[:, 4:]),
     "flux2-klein": lambda x: x.chunk(2, dim=1),
     "qwen-image-edit": lambda x: x.chunk(2, dim=1),
@@ -553,6 +562,68 @@ def test_an_adapter_for_another_model_is_refused(shelf, tmp_path, change):
             Placement("cpu", torch.float32, "none"),
             adapter=tmp_path / "a.safetensors",
         )
+
+
+def test_an_identity_is_drawn_for_each_face_and_nothing_of_the_face_is_in_it(loaded):
+    backend = loaded("sd15-face-id")
+    told = []
+    for faces in ([request(1, strength=0.4)], [request(2, strength=0.9)],
+                  [request(1, strength=0.4, key=KEY.child("another"))]):  # fmt: skip
+        with Watched(backend) as watched:
+            backend.generate(faces)
+        (identity,) = watched.calls[0][1]["added_cond_kwargs"]["image_embeds"]
+        assert not identity[0].any()  # what guidance compares with is told none
+        assert identity[1].norm() == pytest.approx(1, abs=1e-5)
+        told.append(identity[1])
+    # The face and the strength do not matter, the secret key does.
+    assert torch.equal(told[0], told[1])
+    assert not torch.allclose(told[0], told[2], atol=0.1)
+    plain = loaded("sd15")
+    assert (frame_of(backend) != frame_of(plain)).any()
+
+
+def test_the_identity_reader_is_added_as_diffusers_adds_it_and_its_low_rank_part_too(
+    shelf, loaded
+):
+    weights = torch.load(shelf.folder / "made" / "adapter" / TINY["sd15-face-id"].adapter.file)
+    low_rank = weights["ip_adapter"]
+    before, after = (
+        dict(loaded(name).painter._pipeline.unet.named_parameters())
+        for name in ("sd15", "sd15-face-id")
+    )
+    block = "down_blocks.1.attentions.0.transformer_blocks.0.attn2"
+    for part, layer in (("to_q", "to_q"), ("to_out", "to_out.0")):
+        up, down = (low_rank[f"1.{part}_lora.{end}.weight"] for end in ("up", "down"))
+        name = f"{block}.{layer}.weight"
+        assert torch.allclose(after[name] - before[name], up @ down, atol=1e-5)
+    read = after[f"{block}.processor.to_k_ip.0.weight"]
+    assert torch.equal(read, low_rank["1.to_k_ip.weight"])
+
+
+class Evil:
+    def __reduce__(self):
+        return (exit, ())
+
+
+@pytest.mark.parametrize("change", ["damaged", "code", "of another model", "another kind", "empty"])
+def test_an_identity_reader_for_another_model_or_with_code_in_it_is_refused(
+    shelf, tmp_path, change
+):
+    file = save_identity_reader(tmp_path / "a.bin")
+    weights = torch.load(file)
+    if change == "of another model":
+        weights["ip_adapter"]["0.to_q_lora.up.weight"] = torch.zeros(7, 2)
+    elif change == "another kind":
+        weights["ip_adapter"]["9.to_q_lora.up.weight"] = torch.zeros(16, 2)
+    changed = {"code": {"image_proj": Evil()}, "empty": {}}.get(change, weights)
+    torch.save(changed, file)
+    if change == "damaged":
+        file.write_bytes(b"no")
+    with pytest.raises(ModelError, match="made for another model"):
+        load_painter(
+            TINY["sd15-face-id"], shelf.folder / "made" / "sd15",
+            Placement("cpu", torch.float32, "none"), adapter=file,
+        )  # fmt: skip
 
 
 def test_the_pinned_commit_is_loaded_whatever_came_later(shelf, tmp_path):

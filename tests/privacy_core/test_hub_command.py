@@ -8,11 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from privacy_core import calibrate
 from privacy_core.__main__ import main
 from privacy_core.backends import HUB_MODELS, curves
 from privacy_core.backends.inpainting import NOT_CALIBRATED, InpaintingBackend
-from privacy_core.calibrate import Measurement, calibrate_backend
+from privacy_core.calibrate import Measurement, calibrate_backend, calibration
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.schema import StrengthCurve
 from tests.privacy_core.tiny import FixedDetector, face_at, smooth_photo
@@ -181,7 +180,7 @@ class Named:
 
 def test_calibration_measures_the_bare_model_and_ends_below_noise_alone(painter, monkeypatch):
     measuring = Falling()
-    monkeypatch.setattr(calibrate, "measure_variants", measuring)
+    monkeypatch.setattr(calibration, "measure_variants", measuring)
     old = StrengthCurve((0.0, 1.0), (0.5, 1.0))
     backend = InpaintingBackend(painter, SHA, curve=old, recogniser=Named())
     curve = calibrate_backend(
@@ -198,7 +197,7 @@ def test_calibration_measures_the_bare_model_and_ends_below_noise_alone(painter,
 
 
 def test_calibrate_stores_a_curve_that_the_next_command_uses(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(calibrate, "measure_variants", Falling())
+    monkeypatch.setattr(calibration, "measure_variants", Falling())
     (tmp_path / "d").mkdir()
     Image.fromarray(smooth_photo().pixels).save(tmp_path / "d" / "a.png")
     code, _, err = run("calibrate", "d", "--backend", f"sd15@{SHA}")

@@ -51,7 +51,7 @@ def test_no_name_is_used_twice_and_none_holds_an_at_sign():
 
 def test_models_whose_licence_limits_their_use_are_refused_until_it_is_accepted():
     closed = {name for name, model in HUB_MODELS.items() if model.accept_licence}
-    assert closed == {"flux1-fill", "sd-turbo", "sdxl-turbo"}
+    assert closed == {"flux1-fill", "sd-turbo", "sdxl-turbo", "sd15-face-id"}
     for name in closed:
         with pytest.raises(InvalidArgumentError, match=rf"{name}.*licence.*--accept-licence"):
             chosen(f"{name}@{SHA}", accept_licence=False)

@@ -7,6 +7,7 @@ import pytest
 
 from privacy_core.commands.kept_features import KeptFeatures
 from privacy_core.commands.output import Progress
+from tests.privacy_core.crews import together
 from tests.privacy_core.tiny_targets import FlatBackbone, pictures
 
 IMAGES = pictures(6).images
@@ -15,12 +16,12 @@ IMAGES = pictures(6).images
 class Kept:
     """A fresh `KeptFeatures` as the next command makes it, and what it says."""
 
-    def __init__(self, folder, *, identity="1", backbone=None):
+    def __init__(self, folder, *, identity="1", backbone=None, crew=None):
         self.backbone = backbone or FlatBackbone()
         self.steps, self.said = [], []
         self.features = KeptFeatures(
             self.backbone, folder, identity=identity,
-            progress=lambda *step: self.steps.append(step), tell=self.said.append,
+            progress=lambda *step: self.steps.append(step), tell=self.said.append, crew=crew,
         ).features  # fmt: skip
 
 
@@ -83,6 +84,22 @@ def test_features_of_another_backbone_or_a_damaged_file_are_not_taken(folder, ch
     then = Kept(folder, **change(folder))
     then.features(IMAGES)
     assert then.backbone.n_read == len(IMAGES)
+
+
+def test_several_processes_share_the_reading_and_know_the_same_afterwards(folder):
+    def act(crew):
+        kept = Kept(folder, crew=crew)
+        first, again = kept.features(IMAGES), kept.features(IMAGES[::-1])
+        return first, again, kept.backbone.n_read
+
+    found = together(3, act)
+    for first, again, _ in found:
+        np.testing.assert_array_equal(first, FlatBackbone().features(IMAGES))
+        np.testing.assert_array_equal(again, first[::-1])
+    assert sorted(n_read for *_, n_read in found) == [2, 2, 2]
+    then = Kept(folder)
+    then.features(IMAGES)
+    assert then.backbone.n_read == 0
 
 
 def test_other_pictures_of_the_same_bytes_are_others(folder):

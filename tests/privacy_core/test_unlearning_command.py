@@ -14,7 +14,7 @@ import torch
 
 from privacy_core.__main__ import main
 from privacy_core.backends.embedded import EmbeddedBackend
-from privacy_core.commands import targets as command
+from privacy_core.commands import shell
 from privacy_core.unlearning import backbone as module_of_backbone
 from privacy_core.unlearning import certificate
 from privacy_core.unlearning.certificate import row_tokens, verify
@@ -234,14 +234,14 @@ def test_a_model_from_elsewhere_needs_a_label_column(run):
 def test_an_interrupted_run_resumes_when_it_is_typed_again(run, monkeypatch):
     run("unlearn", "m", "--revised", "r", "--out", "whole")
 
-    class Killed(command.Progress):
+    class Killed(shell.Progress):
         def __call__(self, stage, done, total):
             super().__call__(stage, done, total)
             if done >= 2:
                 raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "Progress", Killed)
+        patch.setattr(shell, "Progress", Killed)
         with pytest.raises(KeyboardInterrupt):
             run(*UNLEARN)
     assert Path(".m2.run.pt").is_file()

@@ -246,6 +246,7 @@ def qwen_image_edit():
 PIPELINES = {
     "sd15": stable_diffusion,
     "sd15-lcm": stable_diffusion,
+    "sd15-face-id": stable_diffusion,
     "sdxl": stable_diffusion_xl,
     "z-image-turbo": z_image,
     "flux2-klein": flux2_klein,
@@ -284,6 +285,29 @@ def save_adapter(file: Path) -> Path:
         weights[f"{name}.alpha"] = torch.tensor(1.0)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, file)
+    return file
+
+
+def save_identity_reader(file: Path) -> Path:
+    """Save what IP-Adapter-FaceID publishes, for `stable_diffusion` and identities of 8 numbers."""
+    generator = torch.Generator().manual_seed(4)
+
+    def drawn(*shape):
+        return torch.randn(shape, generator=generator) / 2
+
+    # Eight attentions of 16 numbers, every second one reads the prompt.
+    attended = {f"{2 * i + 1}.{part}_ip.weight": drawn(16, 16)
+                for i in range(4) for part in ("to_k", "to_v")}  # fmt: skip
+    low_rank = {
+        f"{i}.{part}_lora.{end}.weight": drawn(*((2, 16) if end == "down" else (16, 2)))
+        for i in range(8) for part in ("to_q", "to_k", "to_v", "to_out") for end in ("down", "up")
+    }  # fmt: skip
+    reader = {
+        "proj.0.weight": drawn(16, 8), "proj.0.bias": drawn(16), "proj.2.weight": drawn(64, 16),
+        "proj.2.bias": drawn(64), "norm.weight": torch.ones(16), "norm.bias": torch.zeros(16),
+    }  # fmt: skip
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"image_proj": reader, "ip_adapter": attended | low_rank}, file)
     return file
 
 

@@ -23,7 +23,6 @@ from privacy_core.audit.anonymization.distances import Ints, distances, ranks, s
 from privacy_core.audit.anonymization.gather import Gathered
 from privacy_core.audit.anonymization.identity import ONE_PHOTO, Gallery, Metrics, gallery_size
 from privacy_core.audit.anonymization.inference import measure_inference
-from privacy_core.audit.anonymization.landmarks import Arrays
 from privacy_core.audit.anonymization.learning import LearningConfig, Scale
 from privacy_core.audit.anonymization.reversal import Restorer, recognised
 from privacy_core.audit.anonymization.settings import AuditConfig, Setting
@@ -31,6 +30,7 @@ from privacy_core.audit.estimates import Estimate, Floats
 from privacy_core.diffusion.code import LinearCode
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.recognition import Recogniser
+from privacy_core.records import Arrays
 
 NO_ADVERSARY = "DATA has too few people to train an adversary on"
 NOT_ATTACKED = "no adversary is trained on this setting"

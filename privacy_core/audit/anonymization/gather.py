@@ -17,7 +17,6 @@ from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.audit.anonymization.baselines import KSameBackend, LatentLaplaceBackend
 from privacy_core.audit.anonymization.distances import check_strangers
 from privacy_core.audit.anonymization.instruments import Instruments
-from privacy_core.audit.anonymization.landmarks import Arrays
 from privacy_core.audit.anonymization.observe import (
     Opened,
     faces_as_rows,
@@ -28,7 +27,6 @@ from privacy_core.audit.anonymization.observe import (
     open_photos,
 )
 from privacy_core.audit.anonymization.people import ChosenPhoto
-from privacy_core.audit.anonymization.records import Records, flat, joined, table_of
 from privacy_core.audit.anonymization.settings import (
     EMBEDDED,
     K_SAME,
@@ -39,7 +37,10 @@ from privacy_core.audit.anonymization.settings import (
 from privacy_core.backends import load_backend
 from privacy_core.backends.base import Backend
 from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.crew import Crew
 from privacy_core.errors import InvalidArgumentError
+from privacy_core.noise import NoiseKey
+from privacy_core.records import Arrays, Records, flat, joined, table_of
 
 CHUNK = 32
 PREDICTORS = {"predictor": "predicted", "judge": "judged"}
@@ -78,6 +79,7 @@ class Gatherer:
         records: Where chunks are kept.
         report: Progress.
         backwards: Begin with the last chunk, beside another process that begins with the first.
+        crew: The processes that share the work and the records; each gets the same result.
     """
 
     photos: Mapping[str, Sequence[ChosenPhoto]] = field(repr=False)
@@ -87,6 +89,7 @@ class Gatherer:
     records: Records
     report: Report
     backwards: bool = False
+    crew: Crew = field(default_factory=Crew)
 
     def gather(self) -> Gathered:
         """Return what was observed; chunks that are there already are not made again.
@@ -138,14 +141,18 @@ class Gatherer:
     ) -> dict[str, Arrays]:
         settings = [s for s in self.config.settings if part == "test" or s.is_attacked]
         known = faces_from_rows(originals["faces"])
-        seed = self.config.seed if self.config.repeatable else None
+        # Kept with the chunks, so that a chunk is the same whoever makes it, and when.
+        key = NoiseKey(self.records.secret(), secret=True)
+        if self.config.repeatable:
+            key = NoiseKey.from_seed(self.config.seed)
+        key = key.child(part)
 
         def make(start: int, photos: Sequence[ChosenPhoto]) -> Arrays:
             rows = (originals["place"] >= start) & (originals["place"] < start + len(photos))
             if not rows.any():
                 return {}
             opened, _ = open_photos(
-                photos, start, self.embedded, self.instruments.detector, known=known, seed=seed
+                photos, start, self.embedded, self.instruments.detector, known=known, key=key
             )
             points = originals["points"][rows] if part == "test" else None
             return flat(
@@ -159,17 +166,13 @@ class Gatherer:
         self, stage: str, part: str, make: Callable[[int, Sequence[ChosenPhoto]], Arrays]
     ) -> list[Arrays]:
         """Return all chunks of a stage in order, made where they are missing."""
-        numbered = list(enumerate(_chunks(self.photos[part])))
-        title, total = f"{stage}, {part}", len(numbered)
-        for done, (number, (start, photos)) in enumerate(
-            reversed(numbered) if self.backwards else numbered
-        ):
-            self.report(title, done, total)
-            name = f"{stage}-{part}-{number:04}"
-            if not self.records.has(name):
-                self.records.keep(name, make(start, photos))
-        self.report(title, total, total)
-        return [self.records.load(f"{stage}-{part}-{number:04}") for number, _ in numbered]
+        chunks = _chunks(self.photos[part])
+        return self.records.made_together(
+            [f"{stage}-{part}-{number:04}" for number in range(len(chunks))],
+            lambda number: make(*chunks[number]),
+            report=lambda done: self.report(f"{stage}, {part}", done, len(chunks)),
+            backwards=self.backwards,
+        )
 
     def _seen(
         self,
@@ -200,17 +203,20 @@ class Gatherer:
     @cached_property
     def measuring(self) -> Instruments:
         """The instruments with their attribute predictors, trained where that was not done yet."""
-        predictors = {}
-        for part, name in PREDICTORS.items():
-            fitted = self._predictor(part)
-            if fitted is not None:
-                predictors[name] = fitted
+        for place, part in enumerate(PREDICTORS):
+            if self.crew.does(place) and not self.records.has_state(part):
+                self._train_predictor(part)
+        self.crew.wait()
+        predictors = {
+            name: AttributePredictor(_SHAPES[part]).load_state(self.records.load_state(part))
+            for part, name in PREDICTORS.items()
+            if self.records.has_state(part)
+        }
         return replace(self.instruments, predictors=predictors)
 
-    def _predictor(self, part: str) -> AttributePredictor | None:
+    def _train_predictor(self, part: str) -> None:
+        """Train and keep a predictor, where there are enough labelled people for one."""
         predictor = AttributePredictor(_SHAPES[part])
-        if self.records.has_state(part):
-            return predictor.load_state(self.records.load_state(part))
         frames, labels = [], []
         photos = [photo for photo in self.photos[part] if max(photo.labels) >= 0]
         for start, chunk in _chunks(photos):
@@ -220,14 +226,13 @@ class Gatherer:
                 frames.append(frames_of(opened))
                 labels += [o.chosen.labels for o in opened]
         self.report(f"originals, {part}", len(photos), len(photos))
-        try:
-            predictor.fit(np.concatenate(frames), np.array(labels)) if frames else None
-        except InvalidArgumentError:
-            return None
         if not frames:
-            return None
+            return
+        try:
+            predictor.fit(np.concatenate(frames), np.array(labels))
+        except InvalidArgumentError:
+            return
         self.records.keep_state(part, predictor.state())
-        return predictor
 
 
 def _chunks(photos: Sequence[ChosenPhoto]) -> list[tuple[int, Sequence[ChosenPhoto]]]:

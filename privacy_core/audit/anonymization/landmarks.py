@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from privacy_core.faces.detect import CANONICAL_BOX, dlib_model
+from privacy_core.records import Arrays
 from privacy_core.schema import RGB
 
-Arrays = dict[str, NDArray[Any]]
 ZOOM = 2
 """Frame pixels per template pixel that `FacePoints` reads."""
 _LEFT_EYE, _RIGHT_EYE, _NOSE, _MOUTH = slice(36, 42), slice(42, 48), slice(27, 36), slice(48, 68)

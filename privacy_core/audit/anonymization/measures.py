@@ -27,13 +27,13 @@ from privacy_core.audit.anonymization.identity import (
     of_originals,
 )
 from privacy_core.audit.anonymization.inference import FEWEST_OF_CLASS, accuracy_over_people
-from privacy_core.audit.anonymization.landmarks import Arrays
 from privacy_core.audit.anonymization.learning import LearningConfig
 from privacy_core.audit.anonymization.matched import measure_matched_filter, picture_rank_1
 from privacy_core.audit.anonymization.settings import EMBEDDED, AuditConfig, Setting
 from privacy_core.audit.estimates import Floats
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.recognition import Recogniser
+from privacy_core.records import Arrays
 from privacy_core.schema import ATTRIBUTES
 
 SECOND = "code-contrastive"

@@ -18,7 +18,6 @@ from privacy_core.attributes import ita_angle
 from privacy_core.audit.anonymization.instruments import Instruments
 from privacy_core.audit.anonymization.landmarks import (
     ZOOM,
-    Arrays,
     expression_of,
     landmark_errors,
 )
@@ -31,6 +30,7 @@ from privacy_core.faces import FaceDetector, fit_alignment, read_photo, template
 from privacy_core.faces.align import warp_to_template
 from privacy_core.faces.support import regions_of
 from privacy_core.noise import NoiseKey
+from privacy_core.records import Arrays
 from privacy_core.schema import RGB, Face, Photo
 
 
@@ -72,7 +72,7 @@ def open_photos(
     detector: FaceDetector,
     *,
     known: Mapping[int, tuple[Face, ...]] | None = None,
-    seed: int | None = None,
+    key: NoiseKey | None = None,
 ) -> tuple[list[Opened], list[str]]:
     """Open photos; what cannot be opened is listed by its reason.
 
@@ -82,17 +82,17 @@ def open_photos(
         backend: Any; each setting brings its own.
         detector: Finds the faces.
         known: Place → faces found before; other photos are passed over. None asks the detector.
-        seed: Repeats the noise; fresh noise when None.
+        key: Of the noise of all photos of the part; fresh noise when None.
     """
     opened, failures = [], []
     for place, chosen in enumerate(photos, first_place):
         if known is not None and place not in known:
             continue
         finds: FaceDetector = detector if known is None else _Known(known[place])
-        key = NoiseKey.fresh() if seed is None else NoiseKey.from_seed(seed).child(f"{place}")
+        own = NoiseKey.fresh() if key is None else key.child(f"{place}")
         try:
             photo: Photo = read_photo(chosen.image)
-            found = Anonymizer(backend, finds).open(photo, key=key)
+            found = Anonymizer(backend, finds).open(photo, key=own)
         except (NoFaceError, FaceFailedError, PhotoError) as error:
             failures.append(type(error).__name__)
             continue

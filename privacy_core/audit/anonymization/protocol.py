@@ -9,7 +9,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,6 @@ from privacy_core.audit.anonymization.measures import Measurer, groups_of
 from privacy_core.audit.anonymization.observe import faces_from_rows, open_photos
 from privacy_core.audit.anonymization.people import ChosenPhoto, digest_of
 from privacy_core.audit.anonymization.plots import draw
-from privacy_core.audit.anonymization.records import Records
 from privacy_core.audit.anonymization.settings import (
     EMBEDDED,
     K_SAME,
@@ -47,11 +46,14 @@ from privacy_core.audit.anonymization.summary import (
 )
 from privacy_core.audit.anonymization.tables import Json, as_plain, from_plain, markdown
 from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.crew import Crew
 from privacy_core.errors import OutputError
 from privacy_core.privacy import NOT_COVERED, epsilon_of, mu_of
+from privacy_core.records import Records
 
 SCHEMA_VERSION = 1
 NAME, WORK = "anonymization", "work"
+_KNOWN = "originals"
 LIMITS = (
     "The attacks are those listed; others may find more.",
     "Trained adversaries saw few people here; one with more people and time may find more.",
@@ -93,42 +95,59 @@ def observe_only(request: AuditRequest, folder: Path, *, report: Report) -> None
     ).gather()  # fmt: skip
 
 
-def audit_anonymization(request: AuditRequest, folder: Path, *, report: Report) -> Json:
+def audit_anonymization(
+    request: AuditRequest, folder: Path, *, report: Report, crew: Crew | None = None
+) -> Json:
     """Run the audit and write `anonymization.json`, `.md` and `.png` into `folder`.
 
     Args:
         request: Photos, settings and instruments.
         folder: New, or of the same audit, which then goes on.
         report: Progress.
+        crew: The processes that share the chunks and the settings; the first writes the result.
 
     Raises:
         InvalidArgumentError: The folder belongs to another audit, or no face is detected.
         OutputError: Something cannot be written.
     """
-    started = time.monotonic()
+    started, crew = time.monotonic(), crew or Crew()
     torch.manual_seed(request.config.seed)
-    records = Records(folder / WORK, _description(request))
-    gatherer = Gatherer(
-        request.photos, request.config, request.embedded, request.instruments, records, report
-    )
-    gathered = gatherer.gather()
+    records = Records(folder / WORK, _description(request), crew)
+    gathered = Gatherer(
+        request.photos, request.config, request.embedded, request.instruments, records, report,
+        crew=crew,
+    ).gather()  # fmt: skip
     measurer = Measurer(
         gathered, request.config, request.embedded, request.instruments.recogniser,
         _Surroundings(request, gathered), request.learning,
     )  # fmt: skip
-    metrics = {}
-    for i, setting in enumerate(request.config.settings):
-        report("metrics", i, len(request.config.settings))
-        measure = partial(_plain_metrics, measurer, setting)
-        kept = records.made_json(f"metrics {setting.name}", measure)
-        metrics[setting.name] = from_plain(kept)
-    report("metrics", len(metrics), len(metrics))
-    known = records.made_json("metrics of originals", partial(_known_metrics, measurer))
-    result = _result(request, measurer, metrics, known) | {
-        "seconds": {"this run": time.monotonic() - started}
+    kept = _measured(measurer, records, crew, report)
+    if crew.is_first:
+        known = kept.pop(_KNOWN)
+        metrics = {name: from_plain(found) for name, found in kept.items()}
+        result = _result(request, measurer, metrics, known) | {
+            "seconds": {"this run": time.monotonic() - started}
+        }
+        write(folder, result)
+    crew.wait()
+    found: Json = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _measured(measurer: Measurer, records: Records, crew: Crew, report: Report) -> dict[str, Json]:
+    """Return the plain metrics of every setting by its name, and what is known of originals."""
+    wanted: dict[str, tuple[str, Callable[[], Json]]] = {
+        setting.name: (f"metrics {setting.name}", partial(_plain_metrics, measurer, setting))
+        for setting in measurer.config.settings
     }
-    write(folder, result)
-    return result
+    wanted[_KNOWN] = (f"metrics of {_KNOWN}", partial(_known_metrics, measurer))
+    for place, kept in enumerate(wanted.values()):
+        report("metrics", place, len(wanted))
+        if crew.does(place):
+            records.made_json(*kept)
+    report("metrics", len(wanted), len(wanted))
+    crew.wait()
+    return {name: records.made_json(*kept) for name, kept in wanted.items()}
 
 
 def write(folder: Path, result: Json) -> None:
@@ -262,8 +281,7 @@ def _setting(request: AuditRequest, measurer: Measurer, setting: Setting, metric
 
 def _guarantee(request: AuditRequest, measurer: Measurer, setting: Setting) -> Json:
     """Return σ, μ and ε; null where there is none, with the reason."""
-    code = request.embedded.model.code
-    radius = float(code.clip_radius(code.policy_factors(setting.policy)[None])[0])
+    radius = request.embedded.radius_of(setting.policy)
     sigma = measurer.sigma_of(setting)
     if sigma == 0:
         return {"sigma": 0.0, "mu": None, "epsilon": None, "reason": "strength 0 adds no noise"}

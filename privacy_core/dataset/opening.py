@@ -6,26 +6,21 @@ a cache. Knows no face and no model.
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
 from datasets import Audio, Image, Video, load_dataset, load_dataset_builder, load_from_disk
-from pyarrow import parquet
-from pyarrow.dataset import ParquetFragmentScanOptions
 
+from privacy_core.dataset.parquet import ParquetRows, by_split, parquet_files
+from privacy_core.dataset.source import RowSource
 from privacy_core.errors import InvalidArgumentError
 
 _MEDIA = (Audio, Image, Video)
-_SHARD = re.compile(r"(?P<split>\w+)-\d{5}-of-\d{5}\.parquet")
-_ROWS_AT_ONCE = 64
 PICTURES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _HUB_PATH = re.compile(r"hf://datasets/(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^/]+))?/?")
@@ -33,78 +28,6 @@ _KINDS = (
     "a parquet file, a folder or pattern of them, a folder of pictures, a `save_to_disk` folder, "
     "or a Hub id with its revision"
 )
-
-
-@dataclass(frozen=True)
-class RowSource:
-    """The rows of a data set; they can be iterated more than once, always in the same order.
-
-    A row is a dictionary of its columns in which the picture is the bytes of its file, or None
-    where the row has none.
-
-    Attributes:
-        name: What was asked for.
-        image_column: The column that holds the picture.
-        column_names: All columns.
-        n_rows: Number of rows, at least 1.
-        features: Column → what `datasets` says of it.
-        files: What the rows are read from, on this machine; of a Hub id the cached copies.
-        split: The split asked for, None where none was.
-        other_splits: Names of the splits beside it.
-        is_local: Whether `files` are the data set itself rather than copies of it.
-
-    Example:
-        >>> source = RowSource("two", "image", ("image",), 2, [{"image": b"1"}, {"image": b"2"}])
-        >>> [row["image"] for row in source]
-        [b'1', b'2']
-    """
-
-    name: str
-    image_column: str
-    column_names: tuple[str, ...]
-    n_rows: int
-    _rows: Iterable[Mapping[str, Any]] = field(repr=False)
-    _reads_paths: bool = False
-    features: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    files: tuple[Path, ...] = field(default=(), repr=False)
-    split: str | None = None
-    other_splits: tuple[str, ...] = ()
-    is_local: bool = True
-
-    def __len__(self) -> int:
-        return self.n_rows
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for row in self._rows:
-            yield {**row, self.image_column: self._encoded(row[self.image_column])}
-
-    def digest(self) -> str:
-        """Return the SHA-256 over every row, the picture and all other columns, in hex.
-
-        The same rows have the same digest however they are stored.
-        """
-        total = hashlib.sha256()
-        for row in self:
-            total.update(row_digest(row, self.image_column))
-        return total.hexdigest()
-
-    def _encoded(self, value: Any) -> bytes | None:
-        if not isinstance(value, Mapping):
-            return value if value is None else bytes(value)
-        if value.get("bytes") is not None:
-            return bytes(value["bytes"])
-        # A path in a table is someone else's word; only folders of pictures are read by path.
-        path = value.get("path") if self._reads_paths else None
-        return None if path is None else Path(path).read_bytes()
-
-
-def row_digest(row: Mapping[str, Any], image_column: str) -> bytes:
-    """Return the SHA-256 of one row of a `RowSource`, 32 bytes."""
-    rest = {name: value for name, value in row.items() if name != image_column}
-    image = row[image_column]
-    picture = "none" if image is None else hashlib.sha256(image).hexdigest()
-    text = f"{picture} {json.dumps(rest, sort_keys=True, default=_plain)}"
-    return hashlib.sha256(text.encode()).digest()
 
 
 @dataclass(frozen=True)
@@ -193,7 +116,7 @@ def _open(
             f"`revision` must be left out unless `DATA` is a Hub id, got {revision!r} with "
             f"{name!r}. Leave it out."
         )
-    files = _parquet_files(name)
+    files = parquet_files(name)
     if files:
         return _from_parquet(files, split, name)
     if not path.is_dir():
@@ -203,39 +126,12 @@ def _open(
     return _from_pictures(path, split)
 
 
-def _parquet_files(name: str) -> list[str]:
-    path = Path(name)
-    if path.is_dir():
-        return sorted(str(file) for file in path.rglob("*.parquet") if file.is_file())
-    if path.is_file():
-        return [name] if path.suffix == ".parquet" else []
-    matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207  (absolute patterns too)
-    return [match for match in matches if match.endswith(".parquet") and Path(match).is_file()]
-
-
 def _from_parquet(files: list[str], split: str | None, name: str) -> _Opened:
-    # Where every file is named as `datasets` names shards, the names tell the splits apart.
-    shards = [_SHARD.fullmatch(Path(file).name) for file in files]
-    by_split: dict[str, list[str]] = {}
-    for file, shard in zip(files, shards, strict=True):
-        if shard and all(shards):
-            by_split.setdefault(shard["split"], []).append(file)
-    if len(by_split) > 1 or split is not None:
-        files = _one_split(by_split or files, split, name)
-    # Opening each file first finds the damaged ones; nothing but their footers is read.
-    n_rows = sum(parquet.ParquetFile(file).metadata.num_rows for file in files)
-    # Read-ahead would hold a large part of a file in memory.
-    rows = load_dataset(
-        "parquet",
-        data_files=files,
-        split="train",
-        streaming=True,
-        batch_size=_ROWS_AT_ONCE,
-        fragment_scan_options=ParquetFragmentScanOptions(
-            pre_buffer=False, use_buffered_stream=True
-        ),
-    )
-    return _Opened(rows, n_rows, tuple(Path(file) for file in files), tuple(by_split))
+    splits = by_split(files)
+    if len(splits) > 1 or split is not None:
+        files = _one_split(splits or files, split, name)
+    rows = ParquetRows.open(files)
+    return _Opened(rows, rows.num_rows, tuple(Path(file) for file in files), tuple(splits))
 
 
 def _from_saved(path: Path, split: str | None) -> _Opened:
@@ -352,8 +248,3 @@ def _undecoded(rows: Any, image_column: str) -> Any:
         if isinstance(feature, _MEDIA) and feature.decode:
             rows = rows.cast_column(name, type(feature)(decode=False))
     return rows
-
-
-def _plain(value: Any) -> str:
-    """Return a column value that JSON does not know, such as bytes or a date, as text."""
-    return value.hex() if isinstance(value, bytes) else str(value)

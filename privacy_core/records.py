@@ -1,12 +1,15 @@
-"""What was observed, kept in chunks, so that an interrupted audit goes on where it stopped.
+"""What was observed, kept in chunks: what was interrupted goes on, and processes share the making.
 
-Knows arrays and a folder; not what the arrays mean. The folder holds codes of real faces, from
-which pictures of them can be made: it is private and goes when the audit is done.
+Knows arrays and a folder; not what the arrays mean. The folder may hold codes of real faces, from
+which pictures of them can be made: it is private and goes when the work is done.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,13 +18,16 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy_core.audit.anonymization.landmarks import Arrays
+from privacy_core.crew import Crew
 from privacy_core.errors import InvalidArgumentError, OutputError
 from privacy_core.wholefile import whole_file
 
-_CONFIG = "config.json"
+Arrays = dict[str, NDArray[Any]]
+_CONFIG, _KEY = "config.json", "noise.key"
+_KEY_BYTES = 32
 _BETWEEN = "|"
 
 
@@ -31,21 +37,43 @@ class Records:
     Args:
         folder: Made when missing, for its owner's eyes only.
         description: What the chunks belong to; a folder of another one is refused.
+        crew: The processes that fill the folder together; each makes its own `Records`.
 
     Raises:
         InvalidArgumentError: The folder holds chunks of something else.
         OutputError: The folder cannot be written.
     """
 
-    def __init__(self, folder: Path, description: Mapping[str, Any]) -> None:
-        self.folder = folder
-        text = json.dumps(dict(description), sort_keys=True)
+    def __init__(
+        self, folder: Path, description: Mapping[str, Any], crew: Crew | None = None
+    ) -> None:
+        self.folder, self._crew = folder, crew or Crew()
+        if not self._crew.is_first:
+            self._crew.wait()
+        self._open(folder, description)
+        if self._crew.is_first:
+            self._crew.wait()
+
+    @classmethod
+    def anew(cls, folder: Path, description: Mapping[str, Any], crew: Crew) -> Records:
+        """Return the records of a folder, from which anything else is removed first."""
+        with contextlib.suppress(OSError):
+            if crew.is_first and (folder / _CONFIG).read_text("utf-8") != _text(description):
+                shutil.rmtree(folder)
+        return cls(folder, description, crew)
+
+    def _open(self, folder: Path, description: Mapping[str, Any]) -> None:
+        text = _text(description)
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = folder / _CONFIG
-            if not path.exists():
-                path.write_text(text, encoding="utf-8")
-            if path.read_text(encoding="utf-8") != text:
+            for name, content in (
+                (_KEY, secrets.token_bytes(_KEY_BYTES)),
+                (_CONFIG, text.encode()),
+            ):
+                if not (folder / name).exists():
+                    with whole_file(folder / name, mode=0o600) as draft:
+                        draft.write_bytes(content)
+            if (folder / _CONFIG).read_text(encoding="utf-8") != text:
                 raise InvalidArgumentError(
                     f"`--out` must be a new folder or one of the same audit, got "
                     f"{str(folder.parent)!r} with an audit of other data, settings or weights. "
@@ -78,6 +106,49 @@ class Records:
         if not self.has(name):
             self.keep(name, make())
         return self.load(name)
+
+    def made_together(
+        self,
+        names: Sequence[str],
+        make: Callable[[int], Arrays],
+        *,
+        report: Callable[[int], None],
+        backwards: bool = False,
+    ) -> list[Arrays]:
+        """Return chunks in order; those that are missing are shared out and made.
+
+        Args:
+            names: Of the chunks.
+            make: Place in `names` → chunk.
+            report: Called with the number of chunks that were passed.
+            backwards: Begin with the last one.
+
+        Raises:
+            OutputError: Another process's chunk is missing.
+        """
+        places = range(len(names))
+        for n_done, place in enumerate(reversed(places) if backwards else places):
+            report(n_done)
+            if self._crew.does(place) and not self.has(names[place]):
+                self.keep(names[place], make(place))
+        report(len(names))
+        self._crew.wait()
+        lost = [name for name in names if not self.has(name)]
+        if lost:
+            raise OutputError(
+                f"The place to write must be one folder that all processes see, got none of the "
+                f"chunk {lost[0]!r} that another was to make. Use a shared disk, and run the same "
+                "again."
+            )
+        return [self.load(name) for name in names]
+
+    def secret(self) -> bytes:
+        """Return 32 secret bytes that stay the same as long as the folder is there."""
+        return (self.folder / _KEY).read_bytes()
+
+    def forget(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def keep(self, name: str, arrays: Arrays) -> None:
         """Write a chunk whole or not at all.
@@ -141,10 +212,13 @@ class Records:
         return self.folder / f"{name}.npz"
 
 
+def _text(description: Mapping[str, Any]) -> str:
+    return json.dumps(dict(description), sort_keys=True)
+
+
 def _damaged(name: str, error: Exception) -> InvalidArgumentError:
     return InvalidArgumentError(
-        f"The chunk {name!r} of the audit is damaged ({type(error).__name__}). "
-        "Delete it and run the audit again."
+        f"The chunk {name!r} is damaged ({type(error).__name__}). Delete it and run the same again."
     )
 
 

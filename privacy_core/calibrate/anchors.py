@@ -1,0 +1,131 @@
+"""Measured distances → the strength curve: a threshold, and the noise at which each anchor lies.
+
+Anchors (design §3): 0 the code's own reconstruction, 0.5 at most half of the variants verified as
+their original, 0.8 at most 2 %, 1 pure noise. Knows numbers; no photo and no model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
+from scipy.stats import beta
+
+from privacy_core.calibrate.measuring import Measurement
+from privacy_core.diffusion.sampler import CAUTION
+from privacy_core.diffusion.training import SIGMA_MAX
+from privacy_core.errors import InvalidArgumentError
+from privacy_core.schema import StrengthCurve
+
+FALSE_ACCEPT_RATE = 1e-3
+ANCHORS = ((0.5, 0.5), (0.8, 0.02))
+"""Strength → largest share of variants still verified as their original."""
+_CONFIDENCE = 0.9
+
+
+def verification_threshold(
+    embeddings: NDArray[np.float64],
+    people: NDArray[np.int64],
+    *,
+    false_accept_rate: float = FALSE_ACCEPT_RATE,
+) -> tuple[float, int]:
+    """Return the distance below which that share of different people's originals match.
+
+    Args:
+        embeddings: (n, d) embeddings of originals.
+        people: (n,) who is shown; -1 counts as a person of their own.
+        false_accept_rate: Share of pairs of strangers that may match.
+
+    Returns:
+        Threshold and number of pairs.
+
+    Raises:
+        InvalidArgumentError: Fewer than 10 / `false_accept_rate` pairs of strangers.
+    """
+    squared = (embeddings**2).sum(1)
+    distances = np.sqrt(np.maximum(squared[:, None] + squared - 2 * embeddings @ embeddings.T, 0))
+    strangers = (people[:, None] != people) | (people[:, None] < 0)
+    pairs = distances[np.triu(strangers, 1)]
+    if len(pairs) < 10 / false_accept_rate:
+        raise InvalidArgumentError(
+            f"`DATA` must give at least {10 / false_accept_rate:.0f} pairs of different people, "
+            f"got {len(pairs)}. Use more people."
+        )
+    return float(np.quantile(pairs, false_accept_rate)), len(pairs)
+
+
+def fit_curve(
+    measured: Measurement,
+    sigmas: NDArray[np.float64],
+    threshold: float,
+    *,
+    top: float | None = None,
+) -> StrengthCurve:
+    """Place the anchors on a measured grid of noise levels.
+
+    The share verified is made monotone (isotonic regression) and each anchor takes the smallest
+    noise at which the upper 90 % confidence bound (Clopper & Pearson 1934) meets its share, in
+    ln σ between grid points.
+
+    Args:
+        measured: On provisional strengths whose noise is `sigmas`; the first is strength 0.
+        sigmas: (r - 1,) increasing noise levels of all strengths but the first.
+        threshold: Verification threshold.
+        top: Noise of the last knot, above all of `sigmas`; the embedded model's when None.
+
+    Raises:
+        InvalidArgumentError: Even the strongest noise does not meet an anchor, or the weakest
+            meets it already.
+    """
+    verified = (measured.distances < threshold).mean(1)
+    n = measured.distances.shape[1]
+    rates = isotonic_regression(verified[1:], increasing=False).x
+    upper = np.array([_upper_bound(rate, n) for rate in rates])
+    # Where anything at all begins to be lost: the first grid point, or the last that keeps 98 %.
+    kept = np.flatnonzero(rates >= 0.98 * verified[0])
+    knots = [float(sigmas[kept[-1]] if len(kept) else sigmas[0])]
+    for _, share in ANCHORS:
+        knots.append(_crossing(np.log(sigmas), upper, share))
+    if not np.all(np.diff(knots) > 0):
+        raise InvalidArgumentError(
+            "The model must keep more than half of the faces verified without noise, and lose them "
+            f"step by step, got {verified[0]:.0%} without noise and anchors at σ = "
+            f"{', '.join(f'{knot:.3g}' for knot in knots)}. Fit it longer or measure more rungs."
+        )
+    if top is None:
+        # What the denoiser is told stays within the noise that it was trained on.
+        top = min(max(SIGMA_MAX / 2, 1.5 * knots[-1]), 1.25 * SIGMA_MAX / CAUTION)
+    return StrengthCurve(
+        (0.0, *(strength for strength, _ in ANCHORS), 1.0),
+        (*knots, top),
+        {
+            "threshold": threshold,
+            "false_accept_rate": FALSE_ACCEPT_RATE,
+            "n_faces": n,
+            "no_face": measured.no_face,
+            "sigmas": sigmas.tolist(),
+            "verified": verified.tolist(),
+            "detected": measured.detected.mean(1).tolist(),
+            "median_distance": np.median(measured.distances, axis=1).tolist(),
+        },
+    )
+
+
+def _upper_bound(rate: float, n: int) -> float:
+    hits = rate * n
+    return 1.0 if hits >= n else float(beta.ppf(_CONFIDENCE, hits + 1, n - hits))
+
+
+def _crossing(log_sigmas: NDArray[np.float64], rates: NDArray[np.float64], share: float) -> float:
+    """Return σ at which the falling `rates` first reach `share`, by linear interpolation."""
+    below = np.flatnonzero(rates <= share)
+    if not len(below):
+        raise InvalidArgumentError(
+            f"The model must bring the share of verified variants down to {share:.0%}, got "
+            f"{rates[-1]:.1%} at its strongest noise. Measure on more faces or fit it longer."
+        )
+    i = int(below[0])
+    if i == 0:
+        return float(np.exp(log_sigmas[0]))
+    fraction = (rates[i - 1] - share) / (rates[i - 1] - rates[i])
+    return float(np.exp(log_sigmas[i - 1] + fraction * (log_sigmas[i] - log_sigmas[i - 1])))

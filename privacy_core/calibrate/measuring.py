@@ -1,0 +1,231 @@
+"""Photos of held-out people → distances of their variants to the originals.
+
+Knows an anonymizer, a recogniser and whose photos count; no anchor and no curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from privacy_core.anonymize import Anonymizer
+from privacy_core.diffusion.prepare import identity_of, pixel_digest, split_of
+from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceError, PhotoError
+from privacy_core.faces.detect import FaceDetector
+from privacy_core.faces.photo import read_photo
+from privacy_core.noise import NoiseKey
+from privacy_core.recognition import Recogniser
+from privacy_core.records import Arrays, Records, joined
+from privacy_core.schema import Photo
+
+CALIBRATION_SPLIT = (70, 79)
+_CHUNK = 16
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Distances of variants to their originals, on one grid of strengths.
+
+    Attributes:
+        strengths: (r,) grid.
+        distances: (r, n) distance of each variant to its original.
+        detected: (r, n) whether the detector still finds a face there.
+        originals: (n, d) embeddings of the originals.
+        variants: (r, n, d) embeddings of the variants.
+        people: (n,) who is shown; -1 where unknown.
+        no_face: Photos left out because no face was detected in the original.
+    """
+
+    strengths: NDArray[np.float64]
+    distances: NDArray[np.float64]
+    detected: NDArray[np.bool_]
+    originals: NDArray[np.float64]
+    variants: NDArray[np.float64]
+    people: NDArray[np.int64]
+    no_face: int
+
+
+def measure_variants(
+    anonymizer: Anonymizer,
+    photos: Sequence[Photo],
+    people: Sequence[int],
+    *,
+    strengths: Sequence[float],
+    recogniser: Recogniser,
+    keys: Sequence[NoiseKey],
+    report: Report,
+    records: Records | None = None,
+) -> Measurement:
+    """Anonymize each photo at each strength and embed original and variants.
+
+    The largest face counts. A variant in which no face is found any more is aligned by the
+    landmarks of the original, so that a broken picture does not pass for privacy.
+
+    Args:
+        anonymizer: Finds and makes faces.
+        photos: What is measured.
+        people: Who is shown on each, -1 where unknown.
+        strengths: Ascending.
+        recogniser: Embeds originals and variants.
+        keys: Of the noise of each photo.
+        report: Progress.
+        records: Where measured photos are kept, so that an interrupted run goes on and processes
+            share them; None keeps nothing.
+
+    Raises:
+        InvalidArgumentError: No photo has a face.
+    """
+    if records is None:
+        found = _observed(
+            anonymizer, photos, people, strengths=strengths, recogniser=recogniser, keys=keys,
+            report=report,
+        )  # fmt: skip
+        return _measurement([found], strengths)
+
+    def observe(part: slice) -> Arrays:
+        return _observed(
+            anonymizer, photos[part], people[part], strengths=strengths, recogniser=recogniser,
+            keys=keys[part], report=lambda *_: None,
+        )  # fmt: skip
+
+    parts = in_chunks("measured photos", len(photos), observe, records, report)
+    return _measurement(parts, strengths)
+
+
+def held_out(
+    rows: Iterable[Mapping[str, Any]], *, image_column: str = "image"
+) -> tuple[list[Photo], list[int]]:
+    """Return the readable photos of the calibration split (design §4) and a number per person.
+
+    Args:
+        rows: With encoded images and, where known, `identity`.
+        image_column: Where the images are.
+
+    Returns:
+        Photos, and who is shown on each: 0, 1, … or -1 where unknown.
+    """
+    photos: list[Photo] = []
+    numbers: list[int] = []
+    people: dict[str, int] = {}
+    for row in rows:
+        identity = identity_of(row)
+        if identity and not _in_split(split_of(identity, "")):
+            continue
+        try:
+            photo = read_photo(row[image_column] or b"")
+        except PhotoError:
+            continue
+        if not identity and not _in_split(split_of(None, pixel_digest(photo.pixels))):
+            continue
+        photos.append(photo)
+        numbers.append(people.setdefault(identity, len(people)) if identity else -1)
+    return photos, numbers
+
+
+def spread(photos: Sequence[Photo], people: Sequence[int], n: int) -> tuple[list[Photo], list[int]]:
+    """Return at most `n` photos, evenly spaced, of known people only where there are enough.
+
+    A picture of nobody known may show a person whose other pictures were fitted.
+    """
+    known = [i for i, person in enumerate(people) if person >= 0]
+    index = known if len(known) >= n else list(range(len(photos)))
+    chosen = [index[int(i)] for i in np.linspace(0, len(index) - 1, min(n, len(index)))]
+    return [photos[i] for i in chosen], [people[i] for i in chosen]
+
+
+def in_chunks(
+    stage: str, n: int, make: Callable[[slice], Arrays], records: Records, report: Report
+) -> list[Arrays]:
+    """Return what is made of every few photos, shared out among processes and kept.
+
+    Args:
+        stage: Names the chunks, and the progress.
+        n: Number of photos.
+        make: Slice of the photos → arrays.
+        records: Where they are kept.
+        report: Progress.
+    """
+    parts = [slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
+    return records.made_together(
+        [f"{stage} {part.start:06}" for part in parts],
+        lambda place: make(parts[place]),
+        report=lambda done: report(stage, min(done * _CHUNK, n), n),
+    )
+
+
+def _observed(
+    anonymizer: Anonymizer,
+    photos: Sequence[Photo],
+    people: Sequence[int],
+    *,
+    strengths: Sequence[float],
+    recogniser: Recogniser,
+    keys: Sequence[NoiseKey],
+    report: Report,
+) -> Arrays:
+    """Return what a `Measurement` holds, photo by photo; without a face only how many have none."""
+    originals, variants, detected, shown = [], [], [], []
+    no_face = 0
+    for i, (photo, person, key) in enumerate(zip(photos, people, keys, strict=True)):
+        report("measured photos", i, len(photos))
+        try:
+            opened = anonymizer.open(photo, key=key)
+        except (NoFaceError, FaceFailedError):
+            no_face += 1
+            continue
+        landmarks = opened.faces[0].landmarks
+        originals.append(recogniser.embed(photo.pixels, landmarks))
+        shown.append(person)
+        row, seen = [], []
+        for variant in opened.ladder(strengths):
+            found = _same_face(anonymizer.detector, variant.image, landmarks)
+            seen.append(found is not None)
+            row.append(recogniser.embed(variant.image, landmarks if found is None else found))
+        variants.append(row)
+        detected.append(seen)
+    arrays: Arrays = {"no_face": np.array([no_face])}
+    if originals:
+        arrays |= {"originals": np.array(originals), "variants": np.array(variants)}
+        arrays |= {"detected": np.array(detected), "people": np.array(shown, np.int64)}
+    return arrays
+
+
+def _measurement(parts: Sequence[Arrays], strengths: Sequence[float]) -> Measurement:
+    found = joined([part for part in parts if "originals" in part])
+    no_face = sum(int(part["no_face"][0]) for part in parts)
+    if not found:
+        raise InvalidArgumentError(
+            f"`DATA` must hold photos in which a face is detected, got {no_face} without. "
+            "Use upright, mostly frontal portraits."
+        )
+    embedded, first = found["variants"].transpose(1, 0, 2), found["originals"]
+    return Measurement(
+        np.asarray(strengths, dtype=np.float64),
+        np.linalg.norm(embedded - first, axis=2),
+        found["detected"].T,
+        first,
+        embedded,
+        found["people"],
+        no_face,
+    )
+
+
+def _same_face(
+    detector: FaceDetector, pixels: NDArray[np.uint8], landmarks: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the landmarks of the detected face whose middle lies in the original's, or None."""
+    middle = landmarks.mean(0)
+    for face in detector.detect(pixels):
+        left, top, right, bottom = face.box
+        if left <= middle[0] <= right and top <= middle[1] <= bottom:
+            return face.landmarks
+    return None
+
+
+def _in_split(split: int) -> bool:
+    return CALIBRATION_SPLIT[0] <= split <= CALIBRATION_SPLIT[1]
