@@ -1,26 +1,38 @@
 """Identity embeddings and distances: dlib's ResNet descriptor behind one Protocol.
 
 Measures; never steers a variant. Euclidean distance: dlib's descriptors are not unit vectors.
+Others come from the user's own Python, named `MODULE:FUNCTION`.
 """
 
 from __future__ import annotations
 
+import importlib
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import dlib
 import numpy as np
 from numpy.typing import NDArray
 
+from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import SIZE, TEMPLATE, fit_alignment, warp_to_template
 from privacy_core.faces.detect import CANONICAL_BOX, dlib_model
 from privacy_core.schema import RGB
 
 _ZOOM = 2
+DLIB = "dlib"
 
 
+@runtime_checkable
 class Recogniser(Protocol):
-    """Turns a face into an embedding whose distances tell people apart."""
+    """Turns a face into an embedding whose distances tell people apart.
+
+    The audit compares embeddings by Euclidean distance: one that compares angles, such as ArcFace,
+    returns unit vectors.
+
+    Attributes:
+        name: Stands beside everything measured with it; name the weights' revision too.
+    """
 
     name: str
 
@@ -61,3 +73,29 @@ class DlibRecogniser:
     def distance(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
         """Return the Euclidean distance; around 0.55 one in 1 000 pairs of strangers is nearer."""
         return float(np.linalg.norm(one - other))
+
+
+def find_recogniser(name: str) -> Recogniser:
+    """Return `DLIB`, or what the function of `MODULE:FUNCTION` returns.
+
+    Raises:
+        InvalidArgumentError: There is no such function, or it returns something else.
+    """
+    if name == DLIB:
+        return DlibRecogniser()
+    module, _, function = name.partition(":")
+    rule = f"`--recogniser` must be {DLIB!r} or MODULE:FUNCTION of your own Python"
+    try:
+        make = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidArgumentError(
+            f"{rule}, got {name!r} ({type(error).__name__}). Start where Python finds the module, "
+            "or install it."
+        ) from error
+    found = make()
+    if not isinstance(found, Recogniser):
+        raise InvalidArgumentError(
+            f"{rule} that returns an object with `name`, `embed` and `distance`, got a "
+            f"{type(found).__name__} from {name!r}. See `privacy_core.recognition.Recogniser`."
+        )
+    return found

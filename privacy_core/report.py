@@ -160,9 +160,11 @@ def identity_report(
         variant: One variant of it.
         faces: The photo's faces, in the order of the variant.
         recogniser: Measures distances.
-        curve: Names the threshold below which two faces count as the same person.
+        curve: Names the threshold below which two faces count as the same person, if it was
+            measured with this recogniser.
     """
-    threshold = None if curve is None else _number(curve, "threshold")
+    is_its_own = curve is not None and curve.measured.get("recogniser") == recogniser.name
+    threshold = _number(curve, "threshold") if curve is not None and is_its_own else None
     rows: list[dict[str, object]] = []
     for number, face in enumerate(faces, 1):
         if number in variant.covered:

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from privacy_core.commands.output import as_json, say, unwritable
-from privacy_core.commands.shell import Commands, Tools, add_data, items_of, rows_of, whole_number
+from privacy_core.commands.shell import (
+    Commands,
+    Tools,
+    add_data,
+    add_recogniser,
+    items_of,
+    rows_of,
+    whole_number,
+)
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
     from privacy_core.audit.anonymization.settings import AuditConfig, Setting
     from privacy_core.backends.embedded import EmbeddedBackend
     from privacy_core.dataset import RowSource
+    from privacy_core.recognition import Recogniser
 
 
 def add_commands(commands: Commands) -> None:
@@ -29,6 +38,7 @@ def add_commands(commands: Commands) -> None:
     add("--subject-column", default="identity", metavar="NAME", help="default: %(default)s")
     add("--out", required=True, metavar="DIR", help="result; a rerun goes on where it stopped")
     add("--model", metavar="DIR", help="model folder (default: the shipped one)")
+    add_recogniser(made)
     add("--faces", default=1000, metavar="N", help="photos tested at most; default: %(default)s")
     add("--adversary-faces", default=1500, metavar="N",
         help="photos attackers are trained on at most; default: %(default)s")  # fmt: skip
@@ -104,7 +114,7 @@ def _request(
         photos,
         config,
         embedded,
-        _instruments(embedded, tools),
+        _instruments(embedded, tools.recogniser(options.recogniser), tools),
         {"rows": len(rows)},
         LearningConfig(seed=config.seed),
     )
@@ -173,7 +183,7 @@ def _embedded(options: argparse.Namespace, tools: Tools) -> EmbeddedBackend:
     return found
 
 
-def _instruments(embedded: EmbeddedBackend, tools: Tools) -> Instruments:
+def _instruments(embedded: EmbeddedBackend, recogniser: Recogniser, tools: Tools) -> Instruments:
     from privacy_core.audit.anonymization.instruments import Instruments, QuickFirst
     from privacy_core.audit.anonymization.landmarks import FacePoints
     from privacy_core.faces import HogDetector
@@ -183,4 +193,4 @@ def _instruments(embedded: EmbeddedBackend, tools: Tools) -> Instruments:
     if tools.given_detector is None:
         quick = HogDetector(longest_side=256, smallest_face=80, threshold=-0.3)
         finder = QuickFirst(quick, detector)
-    return Instruments(detector, finder, tools.recogniser(), FacePoints(), embedded.model.code)
+    return Instruments(detector, finder, recogniser, FacePoints(), embedded.model.code)

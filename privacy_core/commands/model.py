@@ -16,6 +16,7 @@ from privacy_core.commands.shell import (
     Tools,
     add_backend,
     add_data,
+    add_recogniser,
     rows_of,
     whole_number,
 )
@@ -41,6 +42,7 @@ def add_commands(commands: Commands) -> None:
     add_data(calibrate)
     add_backend(calibrate)
     calibrate.add_argument("--model", metavar="DIR", help="model folder (default: the shipped one)")
+    add_recogniser(calibrate)
     calibrate.add_argument("--faces", default=600, metavar="N", help="photos to measure at most")
 
 
@@ -93,7 +95,7 @@ def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
     folder = Path(options.model) if options.model else MODEL_FOLDER
     model = load_model(folder, with_curve=False)
     photos, people = _held_out(rows, options)
-    recogniser = tools.recogniser()
+    recogniser = tools.recogniser(options.recogniser)
     records = _records(folder, (model.revision, recogniser.name), photos, people, tools.crew)
     curve = calibrate_model(
         model,
@@ -133,7 +135,7 @@ def _calibrate_backend(options: argparse.Namespace, tools: Tools) -> None:
             f"`--backend` must be a model of the Hub, got {options.backend!r}. Choose another."
         )
     photos, people = _held_out(rows, options)
-    folder, recogniser = backend.curves or curves.CURVES, tools.recogniser()
+    folder, recogniser = backend.curves or curves.CURVES, tools.recogniser(options.recogniser)
     path = curves.curve_file(folder, backend.model, backend.revision)
     steps = f"{backend.model.steps} steps, {backend.model.side} px"
     records = _records(path, (steps, recogniser.name), photos, people, tools.crew)

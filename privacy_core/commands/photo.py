@@ -21,6 +21,7 @@ from privacy_core.commands.shell import (
     Commands,
     Tools,
     add_making,
+    add_recogniser,
     backend_of,
     items_of,
     policy_of,
@@ -30,6 +31,7 @@ from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from privacy_core.anonymize import OpenPhoto
+    from privacy_core.recognition import Recogniser
     from privacy_core.schema import RGB, Variant
 
 DEFAULT_STRENGTH = 0.8
@@ -55,6 +57,7 @@ def _add_photo(parser: argparse.ArgumentParser, out: str, help_out: str) -> None
     add("--out", required=True, metavar=out, help=help_out)
     add_making(parser)
     add("--measure", action="store_true", help="add identity distances, for the owner's eyes only")
+    add_recogniser(parser)
     add("--solid-on-failure", action="store_true", help="cover a face that fails")
     add("--seed", metavar="N", help="repeat the noise, for demonstrations; voids every guarantee")
     add("--json", action="store_true", help="print the report as a JSON object")
@@ -77,7 +80,9 @@ def _anonymize(options: argparse.Namespace, tools: Tools) -> None:
         variant,
         photo_notes=opened.photo.notes,
         curve=opened.backend.curve,
-        measured=_measure(opened, [variant], tools)[0] if options.measure else None,
+        measured=_measure(opened, [variant], tools.recogniser(options.recogniser))[0]
+        if options.measure
+        else None,
     )
     picture = encode_png(variant.image, digital_source_type=opened.backend.digital_source_type)
     files = [("--out", out, picture)]
@@ -108,7 +113,11 @@ def _ladder(options: argparse.Namespace, tools: Tools) -> None:
     variants = opened.ladder(strengths)
     names = [f"strength-{round(100 * strength) / 100:.2f}.png" for strength in strengths]
     named = dict(zip(names, variants, strict=True))
-    measured = _measure(opened, variants, tools) if options.measure else None
+    measured = (
+        _measure(opened, variants, tools.recogniser(options.recogniser))
+        if options.measure
+        else None
+    )
     report = ladder_report(
         named,
         photo_notes=opened.photo.notes,
@@ -175,11 +184,11 @@ def _open(options: argparse.Namespace, tools: Tools) -> OpenPhoto:
 
 
 def _measure(
-    opened: OpenPhoto, variants: Sequence[Variant], tools: Tools
+    opened: OpenPhoto, variants: Sequence[Variant], recogniser: Recogniser
 ) -> list[dict[str, object]]:
     from privacy_core.report import identity_report
 
-    recogniser, curve, pixels = tools.recogniser(), opened.backend.curve, opened.photo.pixels
+    curve, pixels = opened.backend.curve, opened.photo.pixels
     return [
         identity_report(pixels, variant, opened.faces, recogniser=recogniser, curve=curve)
         for variant in variants

@@ -64,11 +64,11 @@ class Tools:
 
         return self.given_detector or default_detector()
 
-    def recogniser(self) -> Recogniser:
-        """Return what measures identity distances."""
-        from privacy_core.recognition import DlibRecogniser
+    def recogniser(self, name: str = "dlib") -> Recogniser:
+        """Return what measures identity distances; `name` as `find_recogniser` takes it."""
+        from privacy_core.recognition import find_recogniser
 
-        return self.given_recogniser or DlibRecogniser()
+        return self.given_recogniser or find_recogniser(name)
 
 
 Run = Callable[[argparse.Namespace, Tools], None]
@@ -117,6 +117,14 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--revision", metavar="R", help="of a Hub id")
     parser.add_argument("--split", metavar="NAME", help="where DATA has several")
     parser.add_argument("--image-column", default="image", metavar="NAME")
+
+
+def add_recogniser(parser: argparse.ArgumentParser) -> None:
+    """Add what names the recogniser that measures."""
+    parser.add_argument(
+        "--recogniser", default="dlib", metavar="NAME",
+        help="dlib, or MODULE:FUNCTION that returns your own",
+    )  # fmt: skip
 
 
 def add_making(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,19 @@
 """dlib's descriptor: nearer for the same face than for another, at any size."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces import default_detector
 from privacy_core.faces.align import fit_alignment, warp_to_template
-from privacy_core.recognition import DlibRecogniser
+from privacy_core.privacy import statement
+from privacy_core.recognition import DlibRecogniser, find_recogniser
+from privacy_core.report import identity_report
+from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
 
 THRESHOLD = 0.55
 
@@ -54,3 +61,61 @@ def test_an_aligned_frame_gives_the_embedding_of_the_photo(recogniser, astronaut
     for zoom in (1, 2):
         frame = warp_to_template(astronaut, alignment, zoom=zoom)
         assert recogniser.distance(from_photo, recogniser.embed_frame(frame)) < 0.2
+
+
+# --- Recognisers of one's own ----------------------------------------------------------------
+
+
+class Angles:
+    name = "angles@1"
+
+    def embed(self, pixels, landmarks):
+        return np.ones(4) / 2
+
+    def distance(self, one, other):
+        return float(np.linalg.norm(one - other))
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch):
+    module = types.ModuleType("my_recognition")
+    module.load, module.other = Angles, dict
+    monkeypatch.setitem(sys.modules, "my_recognition", module)
+
+
+def test_a_recogniser_of_ones_own_is_found_by_module_and_function():
+    assert find_recogniser("my_recognition:load").name == "angles@1"
+    assert find_recogniser("dlib").name == "dlib-resnet-v1"
+
+
+@pytest.mark.parametrize(
+    "name", ["arcface", "no_such_module:load", "my_recognition:missing", "my_recognition:other",
+             "my_recognition:", ":load", ""]
+)  # fmt: skip
+def test_what_is_no_recogniser_is_refused_with_the_rule(name):
+    with pytest.raises(InvalidArgumentError, match="MODULE:FUNCTION"):
+        find_recogniser(name)
+
+
+def test_a_threshold_counts_only_for_the_recogniser_it_was_measured_with(astronaut):
+    faces = default_detector().detect(astronaut)[:1]
+    variant = Variant(
+        astronaut,
+        0.5,
+        1.0,
+        statement(1.0, 1.0, secret=True),
+        AttributePolicy(),
+        "m",
+        "r",
+        protected=True,
+        n_faces=1,
+    )
+    curve = StrengthCurve(
+        (0.0, 1.0), (0.1, 1.0), {"threshold": 0.55, "recogniser": "dlib-resnet-v1"}
+    )
+    reports = [
+        identity_report(astronaut, variant, faces, recogniser=each, curve=curve)
+        for each in (DlibRecogniser(), Angles())
+    ]
+    assert [report["threshold"] for report in reports] == [0.55, None]
+    assert [report["recogniser"] for report in reports] == ["dlib-resnet-v1", "angles@1"]

@@ -229,7 +229,9 @@ def test_the_owner_may_see_how_far_each_face_moved(backend):
 
 
 def test_the_threshold_comes_from_the_calibration(backend):
-    curve = type(CURVE)(CURVE.strengths, CURVE.sigmas, {"threshold": 0.55})
+    curve = type(CURVE)(
+        CURVE.strengths, CURVE.sigmas, {"threshold": 0.55, "recogniser": MeanColour.name}
+    )
     made = opened(backend).variant(0.8)
     found = identity_report(
         smooth_photo().pixels, made, FACES, recogniser=MeanColour(), curve=curve
