@@ -1,22 +1,25 @@
 """Audit the embedded model and the baselines on people it was not trained on.
 
 Runs the audit of `python -m privacy_core audit-anonymization` on the development faces and writes
-`docs/results/anonymization.json`, `.md` and `.png`: no picture and nobody's name.
+`docs/results/anonymization.json`, `.md` and `.png`, and the README's table: no picture and nobody's
+name. Several processes may share the work: `torchrun --nproc_per_node 2 -m benchmarks.anonymization`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
 import torch
 
+from benchmarks.anonymization_readme import RESULT, ROOT, write
 from benchmarks.development_faces import folder
 from privacy_core.__main__ import main as command
 from privacy_core.audit.anonymization.protocol import NAME
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+RESULTS = RESULT.parent
 
 
 def main() -> int:
@@ -36,6 +39,7 @@ def main() -> int:
         RESULTS.mkdir(parents=True, exist_ok=True)
         for kind in ("json", "md", "png"):
             shutil.copyfile(arguments.work / f"{NAME}.{kind}", RESULTS / f"{NAME}.{kind}")
+        write(ROOT / "README.md", json.loads(RESULT.read_text(encoding="utf-8")))
     return code
 
 
