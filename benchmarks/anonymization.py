@@ -2,7 +2,7 @@
 
 Runs the audit of `python -m privacy_core audit-anonymization` on the development faces and writes
 `docs/results/anonymization.json`, `.md` and `.png`, and the README's table: no picture and nobody's
-name. Several processes may share the work: `torchrun --nproc_per_node 2 -m benchmarks.anonymization`.
+name. Several processes may share the work: `torchrun --nproc_per_node 2 -m` and its name.
 """
 
 from __future__ import annotations

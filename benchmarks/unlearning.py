@@ -2,7 +2,8 @@
 
 `PRIVACY_DIAL_DATA=... python -m benchmarks.unlearning --work DIR` goes through a queue, the most
 important first, and keeps every model, so that it can be killed at any point and started again;
-`--report` writes `docs/results/unlearning.*` from what is there, without making a model.
+`--report` writes `docs/results/unlearning.*` and the README's table from what is there, without
+making a model.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from benchmarks.unlearning_cells import RETRAIN, UNTOUCHED, Bench, Cell, Kind
 from benchmarks.unlearning_head import compare_heads, head_methods
 from benchmarks.unlearning_judge import judge
+from benchmarks.unlearning_readme import ROOT, write
 from benchmarks.unlearning_recipe import lengths
 from benchmarks.unlearning_report import write_report
 from benchmarks.unlearning_requests import RequestSet
@@ -144,7 +146,8 @@ def main() -> None:
             lengths(work)
         if arguments.only in {None, "network"}:
             run_cells(Bench("network", work), work)
-    write_report(work)
+    result = write_report(work)
+    write(ROOT / "README.md", result)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def pooled(cells: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "variant": variant,
             "method": method,
             "n_sets": len(group),
-            "n_models": group[0]["n_models"],
+            "n_models": min(cell["n_models"] for cell in group),
         }
         for name in values[0]:
             column = [one[name] for one in values if one[name] is not None]
