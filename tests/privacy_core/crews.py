@@ -95,7 +95,7 @@ def work(todo):
     torch.set_num_threads(1)
     quick = LearningConfig(width=8, steps=8, batch=16, check_every=4)
     with (
-        patch.object(gather, "CHUNK", 8),
+        patch.object(gather, "CHUNK", 4),
         patch.object(measuring, "_CHUNK", 2),
         patch.object(learning, "LearningConfig", lambda *, seed: replace(quick, seed=seed)),
         patch.object(calibration, "verification_threshold", lambda *_: (0.5, 10)),

@@ -281,10 +281,13 @@ def test_a_folder_or_model_that_cannot_be_used_says_so(run, monkeypatch):
 
 def test_an_own_detector_is_asked_only_where_a_quick_one_finds_nothing():
     embedded = EmbeddedBackend(tiny_model())
-    ours = anonymization_audit._instruments(embedded, Tools(None, None, WindowRecogniser()))
+    ours = anonymization_audit._instruments(embedded, WindowRecogniser(), Tools(None, None, None))
     assert ours.finder.name == f"dlib-hog then {ours.detector.name}"
-    given = Tools(None, MarkDetector(), WindowRecogniser())
-    assert anonymization_audit._instruments(embedded, given).finder is given.detector()
+    given = Tools(None, MarkDetector(), None)
+    assert (
+        anonymization_audit._instruments(embedded, WindowRecogniser(), given).finder
+        is given.detector()
+    )
 
 
 # --- One photo per person, nobody to train on ------------------------------------------------

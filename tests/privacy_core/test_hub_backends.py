@@ -582,9 +582,7 @@ def test_an_identity_is_drawn_for_each_face_and_nothing_of_the_face_is_in_it(loa
     assert (frame_of(backend) != frame_of(plain)).any()
 
 
-def test_the_identity_reader_is_added_as_diffusers_adds_it_and_its_low_rank_part_too(
-    shelf, loaded
-):
+def test_the_identity_reader_is_added_as_diffusers_adds_it_and_its_low_rank_part_too(shelf, loaded):
     weights = torch.load(shelf.folder / "made" / "adapter" / TINY["sd15-face-id"].adapter.file)
     low_rank = weights["ip_adapter"]
     before, after = (

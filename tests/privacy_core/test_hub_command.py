@@ -77,7 +77,7 @@ def test_models_are_listed_with_licence_need_and_settings(run):
         assert entry["memory_gb"] == model.memory_gb
     words = run("backends")
     assert "apache-2.0; 12.3 GB in 16 bits; 9 steps" in words[1]
-    assert words[1].count("--accept-licence") == 3
+    assert words[1].count("--accept-licence") == 4
     assert "NAME@SHA" in words[2]
 
 

@@ -53,9 +53,13 @@ def test_models_whose_licence_limits_their_use_are_refused_until_it_is_accepted(
     closed = {name for name, model in HUB_MODELS.items() if model.accept_licence}
     assert closed == {"flux1-fill", "sd-turbo", "sdxl-turbo", "sd15-face-id"}
     for name in closed:
-        with pytest.raises(InvalidArgumentError, match=rf"{name}.*licence.*--accept-licence"):
-            chosen(f"{name}@{SHA}", accept_licence=False)
-        assert chosen(f"{name}@{SHA}", accept_licence=True) == (HUB_MODELS[name], SHA)
+        commits = SHA if HUB_MODELS[name].adapter is None else f"{SHA}+{SHA}"
+        page = f"co/{HUB_MODELS[name].limited_repo_id},"
+        with pytest.raises(InvalidArgumentError, match=rf"{name}.*licence.*--accept-licence") as no:
+            chosen(f"{name}@{commits}", accept_licence=False)
+        assert page in str(no.value)
+        assert chosen(f"{name}@{commits}", accept_licence=True) == (HUB_MODELS[name], commits)
+    assert HUB_MODELS["sd15-face-id"].limited_repo_id == "h94/IP-Adapter-FaceID"
     assert chosen(f"sd15@{SHA}", accept_licence=False)[0] is SD15
 
 

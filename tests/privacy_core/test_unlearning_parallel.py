@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from privacy_core.crew import Crew
 from privacy_core.errors import OutputError
 from privacy_core.unlearning.base import UnlearnRequest
+from privacy_core.unlearning.parallel import shared_norms
 from privacy_core.unlearning.run import unlearn
 from privacy_core.unlearning.schedule import LoopSettings
 from privacy_core.unlearning.tensors import Rows, module_digest
@@ -183,3 +185,15 @@ def test_methods_give_on_two_processes_what_they_give_on_one(method):
     assert first.digest() == second.digest()
     if request.seed is not None:
         assert_like(first.module(), unlearn(request).model.module(), within=1e-4)
+
+
+def test_a_norm_in_evaluation_mode_uses_its_own_statistics():
+    module = net()
+    module(rows().x)
+    module.norms[0].eval()
+    x = torch.randn(4, 4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = module.norms[0](x)
+    with shared_norms(module, Crew()):
+        assert torch.equal(module.norms[0](x), expected)
+        module.norms[0].train()
+        assert not torch.equal(module.norms[0](x), expected)
