@@ -4,7 +4,8 @@ Starts `app.py` as a process of its own. Every visitor is a thread with two sess
 that uses the public calls through `gradio_client`, and a browser's tab that opens a photo, turns
 the dial, answers blinded pages with consent and downloads. Nobody pauses, so this is more than as
 many people would ask for. Afterwards the store is read: every answer that was called saved must be
-there, under as many raters as there were visitors, five rows for each page.
+there, under as many raters as there were visitors, five rows for each page. With `--browser` one
+more visitor uses a real Chromium all the while.
 
 Refused is a call that got 429 or 503 with a sentence; the visitor waits and goes on. Anything else
 that goes wrong is an error.
@@ -33,6 +34,7 @@ from gradio_client import Client, handle_file  # type: ignore[import-untyped]
 from PIL import Image
 
 from benchmarks.app_memory import ROOT, Tab, resident_mib, running_app
+from benchmarks.browser_visit import Timed, browse
 from feedback import DATABASE_NAME, RatingStore
 from shell.desk import N_SHOWN
 from shell.wording import JUST_RIGHT, KEEP, LETTERS
@@ -183,9 +185,9 @@ def watch(process: Any, http: httpx.Client, stopped: threading.Event, tally: Tal
         tally.queue.append(health["queue_length"] if health else -1)
 
 
-def measure(n_visitors: int, seconds: float) -> dict[str, Any]:
+def measure(n_visitors: int, seconds: float, *, has_browser: bool) -> dict[str, Any]:
     """Return what a run found."""
-    tally = Tally()
+    tally, browsing = Tally(), Timed()
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         with running_app(Path(folder)) as (process, http, _):
@@ -196,6 +198,9 @@ def measure(n_visitors: int, seconds: float) -> dict[str, Any]:
                 threading.Thread(target=visit, args=[str(http.base_url), i, until, tally])
                 for i in range(n_visitors)
             ]
+            if has_browser:
+                seen = [str(http.base_url), until, browsing]
+                visitors.append(threading.Thread(target=browse, args=seen))
             for thread in visitors:
                 thread.start()
             for thread in visitors:
@@ -217,6 +222,7 @@ def measure(n_visitors: int, seconds: float) -> dict[str, Any]:
         "raters_mixed_up": sorted(stored.values()) != sorted(n for n in tally.rows if n),
         "resident_mib": _memory(tally.memory),
         "calls": {name: _times(values) for name, values in sorted(tally.seconds.items())},
+        **({"browser": browsing.summary()} if has_browser else {}),
     }
 
 
@@ -242,9 +248,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--visitors", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--browser", action="store_true", help="one visitor more, in Chromium")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    run = measure(options.visitors, options.seconds)
+    run = measure(options.visitors, options.seconds, has_browser=options.browser)
     before = json.loads(options.out.read_text("utf-8"))["runs"] if options.out.exists() else []
     others = [one for one in before if one["visitors"] != run["visitors"]]
     result = {
@@ -257,7 +264,8 @@ def main() -> int:
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(run, indent=1))
     is_whole = run["acknowledged_rows"] == run["stored_rows"] and not run["raters_mixed_up"]
-    return 0 if is_whole and not run["errors"] else 1
+    is_clean = not run["errors"] and not run.get("browser", {}).get("errors")
+    return 0 if is_whole and is_clean else 1
 
 
 if __name__ == "__main__":
