@@ -49,6 +49,7 @@ from privacy_core.errors import (
 from privacy_core.faces import default_detector, read_photo
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
+from privacy_core.recognition import DlibRecogniser
 from privacy_core.report import of_face, verified_share, worst_case
 from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
 from shell.about import about_text
@@ -87,7 +88,8 @@ from shell.face_words import (
 )
 from shell.gpu import GrantedBackend, find_grant
 from shell.headers import OwnPagesOnly, SecurityHeaders
-from shell.languages import ENGLISH, Speaker, language_of, speaker
+from shell.languages import ENGLISH, Speaker, language_of, message, speaker
+from shell.likeness import MEASURE, MEASURE_INFO, LikenessMeter, find_meter, likeness_html
 from shell.limits import Limiter, RateLimit, count_proxies
 from shell.loop import LoopSettings, plan_loop
 from shell.mcp_door import McpDoor, own_file
@@ -376,12 +378,18 @@ class Handlers:
 
     @for_visitor
     def set_policy(
-        self, keep: list[str], hide: list[str], strength: float, visit: Visit | None
+        self,
+        request: gr.Request,
+        keep: list[str],
+        hide: list[str],
+        strength: float,
+        visit: Visit | None,
     ) -> tuple[Any, ...]:
         """Treat attributes differently and show the variant again."""
         visit = visit or Visit()
         visit.set_policy(AttributePolicy(keep=tuple(sorted(keep)), hide=tuple(sorted(hide))))
-        return self.turn(strength, visit)
+        variant = visit.variant(strength)
+        return *self.show(variant, say=speaker_of(request)), visit
 
     @for_visitor
     def settle(self, own: float, number: int, strength: float, visit: Visit | None) -> Visit:
@@ -609,6 +617,27 @@ class Handlers:
         rate = worst_case(variant, self._curve)["true_positive_rate"]
         worst = worst_line(rate, say=say) if measured and isinstance(rate, float) else ""
         return privacy_line(variant, say=say) + measured + worst
+
+
+class LikenessHandlers:
+    """What the tick for measuring does.
+
+    Args:
+        meter: Measures; None where nothing can.
+    """
+
+    def __init__(self, meter: LikenessMeter | None) -> None:
+        self._meter = meter
+
+    @for_visitor
+    def measure(
+        self, request: gr.Request, wanted: bool, strength: float, visit: Visit | None
+    ) -> str:
+        """Show how far the picture is from the original, if its owner asked for that."""
+        if wanted is not True or self._meter is None or visit is None or visit.opened is None:
+            return ""
+        found = self._meter.look(visit.photo(), visit.variant(strength))
+        return likeness_html(found, say=speaker_of(request))
 
 
 class FaceHandlers:
@@ -852,30 +881,41 @@ class OwnModelHandlers:
 
 
 class GreetingHandlers:
-    """Says in a browser's language what it cannot translate by itself: texts with values in them.
+    """Says in a browser's language what it cannot translate by itself.
+
+    That are texts with values in them, and what stands for a picture: Gradio translates that once,
+    and no more when the picture is shown again.
 
     Args:
         examples: Pictures of nobody.
         previews: Their ladders, in their order.
         about: Says the *About* page.
+        alt_texts: What stands for each picture.
     """
 
     def __init__(
-        self, examples: Sequence[Path], previews: Sequence[Preview], *, about: Callable[..., str]
+        self,
+        examples: Sequence[Path],
+        previews: Sequence[Preview],
+        *,
+        about: Callable[..., str],
+        alt_texts: Sequence[str],
     ) -> None:
         self._examples = tuple(examples)
         self._previews = tuple(previews)
         self._about = about
+        self._alt_texts = tuple(alt_texts)
 
     @for_visitor
     def greet(self, request: gr.Request) -> Any:
         """Say them again, unless the page came in that language."""
         say = speaker_of(request)
         if say is ENGLISH:
-            return tuple(gr.skip() for _ in range(4))
+            return tuple(gr.skip() for _ in range(4 + len(self._alt_texts)))
         first = preview_html(self._previews[0], say=say) if self._previews else gr.skip()
         captioned = gr.update(value=_captioned(self._examples, say=say))
-        return self._about(say=say), number_text(say=say), captioned, first
+        described = (gr.update(alt_text=say(text)) for text in self._alt_texts)
+        return self._about(say=say), number_text(say=say), captioned, first, *described
 
 
 class PreviewHandlers:
@@ -1010,7 +1050,6 @@ class ApiHandlers:
         return gr.FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
 
 
-SAVE_AS = "Save as {}"
 _NO_RESULT = tuple(gr.skip() for _ in range(6))
 
 
@@ -1083,10 +1122,14 @@ def _second_question(best: str | None) -> tuple[Any, Any]:
 def _standing(standing: Standing, *, say: Speaker) -> tuple[Any, ...]:
     """Show chart, progress, reasons, and the button that fits best first."""
     chart = dial_chart(standing, say=say)
+
+    def label(kind: str) -> str:
+        return say("Save as {kind}", kind=kind)
+
     more = say("Four more anyway") if standing.is_settled else say("Next four")
     main, other = ("secondary", "primary") if standing.is_settled else ("primary", "secondary")
     return (
-        chart + save_links("dial", chart_files(chart, dial_csv(standing)), label=SAVE_AS.format),
+        chart + save_links("dial", chart_files(chart, dial_csv(standing)), label=label),
         progress_line(standing, say=say),
         why_lines(standing, say=say),
         gr.update(value=more, variant=main),
@@ -1128,6 +1171,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
     sign_in: SignIn | None = None,
     crowd: Crowd | None = None,
     observer: Observer | None = None,
+    meter: LikenessMeter | None = None,
 ) -> gr.Blocks:
     """Build the page.
 
@@ -1145,6 +1189,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         sign_in: Where visitors publish to accounts of their own; None where they cannot sign in.
         crowd: Reads the published data set; None where there is none.
         observer: Says what can be inferred of a face; None leaves that out.
+        meter: Measures how far a picture is from the original; None leaves that out.
     """
     page: gr.Blocks
     with gr.Blocks(
@@ -1165,7 +1210,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         timer = gr.Timer(1.0, active=False)
         with gr.Tab(local("Protect")):
             start = _Start(examples, previews)
-            dial = _Dial(can_observe=observer is not None)
+            dial = _Dial(can_observe=observer is not None, can_measure=meter is not None)
             blind = _BlindPage()
             storage = _add_erasure(handlers, memory, blind)
         publisher, missing = publishing
@@ -1187,14 +1232,18 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         _wire_photo(handlers, memory, start, dial, blind)
         _wire_dial(handlers, memory, dial)
         _wire_faces(FaceHandlers(handlers.show, observer=observer), memory, dial)
+        _wire_likeness(LikenessHandlers(meter), memory, dial)
         _wire_page(handlers, memory, dial, blind)
         _wire_result(handlers, memory, dial, blind, storage)
         calls = PublicCalls(anonymizer, uploads=page.upload_file_set, curve=curve)
         _wire_api(page, ApiHandlers(calls, desk, pictures=pictures, report=report))
         for script in (LANGUAGE, ANNOUNCE, ARROWS, SAY_PLACE):
             page.load(None, None, None, js=script)
-        greeting = GreetingHandlers(examples, previews, about=about)
-        greeted = [told, dial.number, start.gallery, start.preview]
+        # Not the field for the photo: Gradio would make it anew, without its own `preprocess`.
+        pictured = [dial.original, dial.variant, blind.original, *blind.tiles]
+        alt_texts = [str(picture.alt_text) for picture in pictured]
+        greeting = GreetingHandlers(examples, previews, about=about, alt_texts=alt_texts)
+        greeted = [told, dial.number, start.gallery, start.preview, *pictured]
         page.load(greeting.greet, None, greeted, show_progress="hidden", **_QUICK)
         loading = page.load(handlers.load, [memory.history], [storage, memory.history], **_QUICK)
         loading.success(None, memory.history, None, js=CLEAR_RECORD)
@@ -1250,7 +1299,7 @@ class _Start:
                 type="filepath",
                 height=320,
                 elem_id="photo",
-                alt_text=local("The photo you chose"),
+                alt_text=message("The photo you chose"),
             )
             # As it would decode the file itself, and name its faults in no one's words.
             self.photo.preprocess = _path_of  # type: ignore[method-assign]
@@ -1279,17 +1328,18 @@ class _Dial:
 
     Args:
         can_observe: Whether the app can say what an observer infers.
+        can_measure: Whether it can measure how far a picture is from the original.
     """
 
-    def __init__(self, *, can_observe: bool) -> None:
+    def __init__(self, *, can_observe: bool, can_measure: bool) -> None:
         with gr.Column(visible=False) as self.group:
             self.status = gr.Markdown(elem_id="status")
             self.set = gr.Markdown(elem_id="set")
             with gr.Row():
                 # Beside each other on a phone too, with the dial in view.
-                self.original = _picture(local("Your photo"), local("Your photo"), min_width=140)
+                self.original = _picture(local("Your photo"), message("Your photo"), min_width=140)
                 self.variant = _picture(
-                    local("Variant"), local("Your photo with the faces replaced"), min_width=140
+                    local("Variant"), message("Your photo with the faces replaced"), min_width=140
                 )
             self.compare = gr.Checkbox(
                 value=True, label=local("Compare with the original"), elem_id="compare"
@@ -1308,6 +1358,13 @@ class _Dial:
                     elem_id="strength",
                 )
             self.privacy = gr.Markdown(elem_id="privacy")
+            self.measure = gr.Checkbox(
+                label=local(MEASURE),
+                info=local(MEASURE_INFO),
+                visible=can_measure,
+                elem_id="measure",
+            )
+            self.likeness = gr.HTML(elem_id="likeness")
             with gr.Accordion(
                 local("What this number says, and what it does not cover"), open=False
             ):
@@ -1342,7 +1399,7 @@ class _Faces:
     def __init__(self, info: str) -> None:
         with gr.Column(visible=False) as self.group:
             self.chosen = gr.Radio(
-                [(ALL_FACES, 0)],
+                _choices([(ALL_FACES, 0)]),
                 value=0,
                 label=local(WHICH_FACE),
                 info=local(WHICH_FACE_INFO),
@@ -1377,15 +1434,13 @@ class _BlindPage:
             self.heading = gr.Markdown(local(QUESTION), elem_id="heading")
             with gr.Row(elem_id="tiles") as self.pictures:
                 self.original = _picture(
-                    local("Your photo"), local("The face in your photo"), min_width=240
+                    local("Your photo"), message("The face in your photo"), min_width=240
                 )
                 with gr.Column(min_width=280):
                     self.tiles = []
                     for pair in ("AB", "CD"):
                         with gr.Row():
-                            self.tiles += [
-                                _picture(x, local(TILES[x]), min_width=120) for x in pair
-                            ]
+                            self.tiles += [_picture(x, TILES[x], min_width=120) for x in pair]
             self.token = gr.Textbox(visible=False)
             self._add_questions()
             self._add_result()
@@ -1393,7 +1448,7 @@ class _BlindPage:
     def _add_questions(self) -> None:
         with gr.Column() as self.questions:
             self.best = gr.Radio(
-                _answers([*LETTERS, NONE]), label=local("I would post"), elem_id="best"
+                [*LETTERS, *_answers([NONE])], label=local("I would post"), elem_id="best"
             )
             self.just_right = gr.Radio(
                 _answers(JUST_RIGHT), label=local("How is it?"), visible=False, elem_id="just-right"
@@ -1534,7 +1589,7 @@ class _Crowd:
             self.table = gr.Markdown(elem_id="crowd-numbers")
 
 
-def _picture(label: Any, alt_text: Any, *, min_width: int) -> gr.Image:
+def _picture(label: Any, alt_text: str, *, min_width: int) -> gr.Image:
     return gr.Image(
         label=label,
         alt_text=alt_text,
@@ -1624,6 +1679,13 @@ def _wire_faces(handlers: FaceHandlers, memory: _Memory, dial: _Dial) -> None:
     looking.success(None, None, None, js=FOCUS_OBSERVED)
     for changed in (dial.variant.change, faces.chosen.change):
         changed(None, None, dial.observed, js=FORGET)
+
+
+def _wire_likeness(handlers: LikenessHandlers, memory: _Memory, dial: _Dial) -> None:
+    asked = [dial.measure, dial.strength, memory.visit]
+    # The visit only goes in: what changes it may be on its way at the same time.
+    for changed in (dial.measure.input, dial.variant.change):
+        changed(handlers.measure, asked, [dial.likeness], **_LIVE)
 
 
 def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
@@ -1920,6 +1982,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ),
                 sign_in=find_sign_in(environment),
                 observer=Observer(load_predictor()),
+                meter=find_meter(DlibRecogniser(), backend.model.curve),
                 crowd=open_crowd(
                     environment.get("PRIVACY_DIAL_PUBLIC") or None,
                     model_version=f"{backend.name}@{backend.revision}",

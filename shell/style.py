@@ -24,6 +24,7 @@ CSS = """
 .gradio-container, .gradio-container main, .gradio-container .main {
   width: 100%; max-width: 1080px !important; margin-inline: auto !important;
 }
+footer .divider { display: none; }
 button.lg { align-self: stretch; }
 button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; }
 .label-wrap { align-items: center; text-align: left; }
@@ -89,12 +90,14 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .audit figcaption { font-weight: 600; margin-bottom: 4px; }
 .audit figure p { margin: 4px 0 0; opacity: .85; }
 .audit .drawing { overflow-x: auto; }
+#likeness meter { width: 100%; max-width: 480px; height: 20px; }
 #observed table { width: 100%; max-width: 720px; border-collapse: collapse; margin: 8px 0; }
 #observed th, #observed td { padding: 6px; text-align: left; vertical-align: top; border: 0;
   border-bottom: 1px solid #9ca3af; }
 #observed small { display: block; font-weight: 400; }
 .audit-chart { display: block; width: 100%; max-width: 460px; }
-#numbers td, #numbers th { padding: 4px 6px; overflow-wrap: normal; word-break: normal; }
+#numbers td, #numbers th, #about td, #about th, #crowd-numbers td, #crowd-numbers th {
+  padding: 4px 6px; overflow-wrap: normal; word-break: normal; }
 .audit .plot { display: block; width: 100%; min-width: 440px; max-width: 460px; margin: 0; }
 .dark .audit .plot { filter: invert(.9) hue-rotate(180deg); }
 .audit-chart text { fill: #374151; font: 12px system-ui, sans-serif; }
@@ -137,7 +140,7 @@ button.lg, button.md, .label-wrap, .source-selection button { min-height: 44px; 
 .dark .audit-chart .interval.unlearned { stroke: #60a5fa; }
 .dark .audit-chart .interval.reference { stroke: #9ca3af; }
 @media (max-width: 480px) {
-  #numbers table { font-size: 12px; }
+  #numbers table, #about table, #crowd-numbers table { font-size: 12px; }
   #observed table { font-size: 13px; }
   #observed th, #observed td { padding: 6px 4px; }
   #just-right .wrap, #why-not .wrap, #best .wrap { gap: 8px; }

@@ -1,6 +1,6 @@
 """What the page says: texts, and sentences about variants, answers and dials; no state, no model.
 
-Knows records only. `CONSENT_TEXT` changes only together with `desk.CONSENT`.
+Knows records only. `CONSENT_TEXT` changes only together with `desk.CONSENT` and its translations.
 """
 
 from __future__ import annotations

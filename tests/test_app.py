@@ -8,6 +8,7 @@ import signal
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio
 import numpy as np
@@ -169,13 +170,12 @@ def test_an_example_is_opened_as_a_synthetic_face(anonymizer, desk, astronaut, t
         pictures=PictureFolder(tmp_path, source_type=anonymizer.backend.digital_source_type),
         curve=None,
     )
-    event = app.gr.SelectData(None, {"index": 0, "value": None})
-    outputs = handlers.open_example(event, "", None, lambda *_, **__: None)
+    request = SimpleNamespace(headers={})
+    event, other = (app.gr.SelectData(None, {"index": i, "value": None}) for i in (0, 1))
+    outputs = handlers.open_example(request, event, "", None, lambda *_, **__: None)
     assert outputs[-1].source == "synthetic_face"
     with pytest.raises(app.gr.Error, match="one of those shown"):
-        handlers.open_example(
-            app.gr.SelectData(None, {"index": 1, "value": None}), "", None, lambda *_, **__: None
-        )
+        handlers.open_example(request, other, "", None, lambda *_, **__: None)
 
 
 def test_another_photo_drops_the_one_before(visitor, portrait):
@@ -566,7 +566,7 @@ def test_a_path_that_was_not_uploaded_is_refused(visitor, tmp_path):
 
 
 def test_a_face_that_fails_is_named_without_words_of_the_command_line():
-    @app.for_visitor
+    @app.for_program
     def handler():
         raise FaceFailedError(2, 3, "Its eyes coincide.")
 
@@ -577,7 +577,7 @@ def test_a_face_that_fails_is_named_without_words_of_the_command_line():
 
 
 def test_an_unexpected_failure_tells_the_visitor_and_the_log_nothing_of_its_words(capsys):
-    @app.for_visitor
+    @app.for_program
     def handler():
         raise RuntimeError("pixels of beach.jpg")
 
@@ -588,7 +588,7 @@ def test_an_unexpected_failure_tells_the_visitor_and_the_log_nothing_of_its_word
 
 
 def test_a_store_that_cannot_be_reached_is_named_to_the_log_and_not_to_the_visitor(capsys):
-    @app.for_visitor
+    @app.for_program
     def handler():
         raise StoreError("The file /x/ratings.sqlite3 is read-only.")
 

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
+from typing import get_type_hints
 
+import gradio as gr
 import pytest
+from gradio.i18n import I18nData
 from hypothesis import given
 from hypothesis import strategies as st
 
+import app
 from privacy_core.audit.gate import decide
 from privacy_core.errors import InvalidArgumentError, PhotoError
 from privacy_core.faces import read_photo
 from privacy_core.privacy import NOT_COVERED
 from shell.about import about_text
+from shell.face_words import attribute_cells, place_label
 from shell.languages import (
     CATALOGUE,
     ENGLISH,
@@ -25,7 +32,23 @@ from shell.languages import (
     language_of,
     read_catalogue,
     speaker,
+    speaker_to,
 )
+from shell.model_words import (
+    charts_html,
+    numbers_table,
+    publish_line,
+    said_line,
+    steps_html,
+    verdict_line,
+)
+from shell.models import RunView, StepView
+from shell.previews import Preview, preview_html
+from shell.routes import CRASHED, NOT_UNDERSTOOD, PUBLIC_CALLS, _is_refusal
+from shell.sign_in import OWN_NAME
+from shell.waiting import PLACE, SAY_PLACE, waiting_html
+from shell.wording import number_text
+from tests import loop_runs
 
 ROOT = Path(__file__).parent.parent
 SHELL = (ROOT / "app.py", *sorted((ROOT / "shell").glob("*.py")))
@@ -34,6 +57,9 @@ FIELD = re.compile(r"\{(\w+)[^{}]*\}")
 GERMAN = speaker("de")
 NAMES = {"message", "say", "local"}
 """What a message is given to, in the code."""
+PREVIEW = Preview((0.2, 1.0), b"p", (b"a", b"b"))
+SAYING = {"markdown", "html", "button", "loginbutton", "accordion"}
+"""Components whose value is a text of the page."""
 HEAD = 'msgid ""\nmsgstr "Language: de\\n"\n\n'
 TINY = Speaker("de", Catalogue({
     "{n} photo": ("{n} Foto", "{n} Fotos"),
@@ -82,6 +108,29 @@ def templates_in_code():
                     parts = (v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
                     found.add("".join(parts))
     return found
+
+
+def texts_of(value):
+    """Return every visible text in a property of a component, those of choices included."""
+    if isinstance(value, str | I18nData):
+        return [str(value)]
+    if isinstance(value, list | tuple):
+        # The second of a pair is the value of a choice, which nobody sees.
+        parts = value[:1] if len(value) == 2 and not isinstance(value[0], list | tuple) else value
+        return [text for part in parts for text in texts_of(part)]
+    return []
+
+
+def english_words(said):
+    """Return words of nearly every English sentence, and of no German one, that are in texts."""
+    words = r"\b(?:the|and|your?|with|of|are|this|for|photos?|strength|answers?|people|save|as)\b"
+    without_markup = (re.sub(r"<svg[^>]*>|<[^>]*>", " ", text) for text in said)
+    return {found for text in without_markup for found in re.findall(words, text, re.IGNORECASE)}
+
+
+def asking(language):
+    """Return a request of a browser that asks for a language."""
+    return SimpleNamespace(headers={"accept-language": language})
 
 
 def names_in(text):
@@ -133,6 +182,148 @@ def test_a_browser_is_given_only_messages_that_its_marks_can_carry():
     # Gradio ends the mark of a message at the first closing brace in it.
     assert not [text for text in GERMAN.catalogue.fixed() if "}" in text]
     assert TINY.catalogue.fixed() == {"Strength": "Stärke"}
+
+
+# --- The built page ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    backend = SimpleNamespace(digital_source_type="algorithmicallyEnhanced")
+    return app.build_page(
+        anonymizer=SimpleNamespace(backend=backend),
+        desk=None,
+        loops=None,
+        cache=tmp_path_factory.mktemp("cache"),
+        report=dict,
+        examples=[ROOT / "examples" / "person-17-a.png"],
+        previews=[PREVIEW],
+        observer=SimpleNamespace(),
+        publishing=(None, "this app was started without `HF_TOKEN`."),
+    )
+
+
+def test_every_visible_text_of_the_page_is_said_in_the_browsers_language(page):
+    neutral = {"A", "B", "C", "D", "24", "48", "3", "4", "8", OWN_NAME, "Run"}
+    # "Run" is what Gradio calls a button before a face is chosen for it.
+    # With values in them, so the server says them again when a browser comes.
+    greeted = {text.strip() for text in (about_text(None), number_text(), preview_html(PREVIEW))}
+    found, fixed = set(), GERMAN.catalogue.fixed()
+    for component in page.config["components"]:
+        if component["type"] == "api":  # For programs.
+            continue
+        props = component["props"]
+        names = ("label", "info", "placeholder", "title", "description", "choices")
+        names += ("value",) if component["type"] in SAYING else ()
+        for name in names:
+            found |= {text for item in [props.get(name)] for text in texts_of(item) if text}
+    marks = {text for text in found if "__i18n__" in text}
+    keys = {json.loads(re.search(r"__i18n__(\{.*?\})", text)[1])["key"] for text in marks}
+    assert keys <= set(fixed)
+    assert len(keys) > 80
+    assert {text.strip() for text in found - marks} - neutral - greeted == set()
+
+
+def test_a_greeting_says_again_what_the_browser_cannot(page):
+    greet = next(fn.fn for fn in page.fns.values() if fn.name == "greet")
+    about, number, gallery, preview, *pictures = greet(asking("de"))
+    assert "Was garantiert ist" in about
+    assert "Haare, Kleidung und Hintergrund" in number
+    assert gallery["value"][0][1] == "Beispiel 1"
+    assert "Das Foto mit ersetztem Gesicht, bei Stärke 0,2" in preview
+    assert pictures[1]["alt_text"] == "Ihr Foto mit ersetzten Gesichtern"
+    assert pictures[-1]["alt_text"] == "Variante D"
+    assert all(set(output) == {"__type__"} for output in greet(asking("en")))
+
+
+def test_every_call_of_a_visitor_is_told_the_language_of_its_request(page):
+    takes = {
+        fn.name
+        for fn in page.fns.values()
+        if fn.fn is not None and fn.name not in PUBLIC_CALLS
+        and gr.Request in get_type_hints(fn.fn).values()
+    }  # fmt: skip
+    names = {fn.name for fn in page.fns.values() if fn.fn is not None} - set(PUBLIC_CALLS)
+    # Gradio's own, and what only empties a field.
+    assert {name for name in names - takes if not name.startswith(("_", "<"))} == set()
+    assert {"turn", "compare", "leave", "ask"} <= takes
+
+
+def test_a_fault_in_a_call_is_said_in_the_language_of_its_request(page):
+    turn = next(fn.fn for fn in page.fns.values() if fn.name == "turn")
+    with pytest.raises(gr.Error) as caught:
+        turn(asking("de-CH"), 0.5, None)
+    assert caught.value.message.startswith("In diesem Tab muss ein Foto offen sein")
+    assert caught.value.title == "Das hat nicht geklappt"
+    with pytest.raises(gr.Error, match="must be open in this tab"):
+        turn(asking("en-GB"), 0.5, None)
+
+
+def test_a_bug_is_still_a_fault_of_the_server_in_german():
+    said = json.dumps({"error": GERMAN(CRASHED)}).encode()
+    assert not _is_refusal(said)
+    assert _is_refusal(json.dumps({"error": GERMAN(NOT_UNDERSTOOD)}).encode())
+
+
+def test_a_refusal_before_the_page_is_said_in_german_too():
+    headers = [(b"host", b"x"), (b"Accept-Language", b"de-DE,de;q=0.9")]
+    assert speaker_to(headers) is GERMAN
+    assert speaker_to([(b"host", b"x")]) is ENGLISH
+
+
+def test_the_line_of_those_who_wait_is_said_by_the_browser():
+    line = waiting_html(app.local(PLACE))
+    assert f'data-words="{app.local(PLACE)}"' in line
+    assert "[place]" in PLACE
+    assert "[place]" in GERMAN(PLACE)
+    assert all(f'replace("{field}"' in SAY_PLACE for field in ("[place]", "[all]"))
+
+
+# --- What has no browser test --------------------------------------------------------------------
+
+
+def test_the_audit_is_read_in_german_with_its_steps_checks_and_charts():
+    found = loop_runs.evidence(passed=False, auc=0.9)
+    steps = (StepView("fit", "done", 65.0), StepView("revise", "running", 2.0, "Anonymizing", 2, 5))
+    said = [
+        verdict_line(found, say=GERMAN).replace(found.audit["gate"]["reasons"][0], ""),
+        numbers_table(found, say=GERMAN),
+        charts_html(found, say=GERMAN),
+        steps_html(RunView("running", steps=steps), say=GERMAN),
+        said_line(RunView("running", steps=steps), say=GERMAN),
+        said_line(RunView("waiting", ahead=1), say=GERMAN),
+        said_line(RunView("cancelled", message="It was ended as its page seemed to be closed.")),
+        publish_line(found, "this app was started without `HF_TOKEN`. x", say=GERMAN),
+    ]
+    assert said[6].startswith("**Ended.**")
+    assert "Freigabe nicht bestanden" in said[0]
+    assert "Anonymisieren, 2 von 5" in said[3]
+    assert said[4] == "**Schritt 2 von 2:** Fotos ersetzen."
+    assert "noch 1 Durchlauf" in said[5]
+    assert "ohne `HF_TOKEN` gestartet" in said[7]
+    assert english_words([*said[:6], said[7]]) == set()
+
+
+def test_what_an_observer_infers_is_said_in_german():
+    cells = attribute_cells(
+        "gender", ("female", 0.55), ("male", 1.0), wish="set", wanted="male",
+        accuracy=(0.9, None), say=GERMAN,
+    )  # fmt: skip
+    assert cells == (
+        "Geschlecht",
+        "setzen auf männlich",
+        ("unsicher (weiblich)", f"richtig in 90{SPACE}%"),
+        (f"männlich, zu 99{SPACE}% sicher", ""),
+    )
+
+
+def test_faces_are_told_apart_in_german():
+    boxes = [(0, 0, 10, 10), (40, 0, 50, 10), (20, 0, 30, 10)]
+    assert [place_label(number, boxes, say=GERMAN) for number in (1, 2, 3)] == [
+        "Gesicht 1, ganz links",
+        "Gesicht 2, ganz rechts",
+        "Gesicht 3, 2. von links",
+    ]
 
 
 # --- Which language ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from privacy_core.faces import HogDetector
 from shell.desk import RatingDesk
 from shell.models import LoopQueue
 from shell.routes import PUBLIC_CALLS
-from shell.sign_in import OWN_NAME, SIGN_IN_FIRST, SignIn, find_sign_in
+from shell.sign_in import OWN_NAME, SIGN_IN, SIGN_IN_FIRST, SignIn, find_sign_in
 from tests import loop_runs
 from tests.page_server import fresh_keys
 from tests.privacy_core.tiny import write_tiny_model
@@ -33,6 +33,7 @@ SPACE = {
     "OPENID_PROVIDER_URL": "https://hub.example",
 }
 SECRET = "hf_planted_91c2"  # noqa: S105 - of nobody
+REQUEST = SimpleNamespace(headers={})
 
 
 def profile(name="anna"):
@@ -85,7 +86,7 @@ def run():
 
 
 def test_a_model_goes_to_the_account_that_is_signed_in_by_its_own_right(handlers, sent, run, capfd):
-    said = handlers.publish_own(run, OWN_NAME, profile(), token())
+    said = handlers.publish_own(REQUEST, run, OWN_NAME, profile(), token())
     ((repo_id, right, endpoint, files),) = sent
     assert (repo_id, right, endpoint) == (f"anna/{OWN_NAME}", SECRET, "https://hub.example")
     assert "audit.json" in files
@@ -98,7 +99,7 @@ def test_a_model_goes_to_the_account_that_is_signed_in_by_its_own_right(handlers
 @pytest.mark.parametrize(("who", "right"), [(None, None), (profile(), None), (None, token())])
 def test_without_a_signed_in_visitor_nothing_is_sent(handlers, sent, run, who, right):
     with pytest.raises(gr.Error, match="must be signed in"):
-        handlers.publish_own(run, OWN_NAME, who, right)
+        handlers.publish_own(REQUEST, run, OWN_NAME, who, right)
     assert sent == []
     assert SIGN_IN_FIRST.endswith("try again.")
 
@@ -106,16 +107,16 @@ def test_without_a_signed_in_visitor_nothing_is_sent(handlers, sent, run, who, r
 @pytest.mark.parametrize("name", ["", "ben/model", "../x", "-x", "x" * 97, "a b", None])
 def test_a_name_cannot_lead_into_another_account(handlers, sent, run, name):
     with pytest.raises(gr.Error, match="`name` must be"):
-        handlers.publish_own(run, name, profile(), token())
+        handlers.publish_own(REQUEST, run, name, profile(), token())
     assert sent == []
 
 
 def test_a_model_that_did_not_pass_goes_nowhere(handlers, sent):
     failed = SimpleNamespace(evidence=loop_runs.evidence(passed=False))
     with pytest.raises(gr.Error, match="must pass the gate"):
-        handlers.publish_own(failed, OWN_NAME, profile(), token())
+        handlers.publish_own(REQUEST, failed, OWN_NAME, profile(), token())
     with pytest.raises(gr.Error, match="must have been run"):
-        handlers.publish_own(None, OWN_NAME, profile(), token())
+        handlers.publish_own(REQUEST, None, OWN_NAME, profile(), token())
     assert sent == []
 
 
@@ -124,7 +125,7 @@ def test_what_goes_wrong_is_said_without_the_token(run, capfd):
         raise RuntimeError(SECRET)
 
     with pytest.raises(gr.Error) as caught:
-        OwnModelHandlers(SignIn(None, send)).publish_own(run, OWN_NAME, profile(), token())
+        OwnModelHandlers(SignIn(None, send)).publish_own(REQUEST, run, OWN_NAME, profile(), token())
     heard = capfd.readouterr()
     assert SECRET not in str(caught.value) + heard.out + heard.err
 
@@ -143,7 +144,7 @@ def test_the_button_adds_no_call_for_programs(tmp_path, monkeypatch):
     monkeypatch.setattr("gradio.routes.attach_oauth", lambda _: None)
     page = built(tmp_path, sign_in=SignIn())
     labels = [b.value for b in page.blocks.values() if isinstance(b, gr.LoginButton)]
-    assert labels == ["Sign in with Hugging Face"]
+    assert labels == [SIGN_IN]
     listed = page.get_api_info()["named_endpoints"]
     assert {name.strip("/") for name in listed} == PUBLIC_CALLS
     without = built(tmp_path / "other", sign_in=None)

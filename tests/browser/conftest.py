@@ -17,6 +17,8 @@ from privacy_core.anonymize import Anonymizer
 from privacy_core.attributes import load_predictor
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import default_detector
+from privacy_core.recognition import DlibRecogniser
+from shell.likeness import find_meter
 from shell.observer import Observer
 from shell.previews import FOLDER, MANIFEST, read_previews
 from tests.page_server import start
@@ -53,6 +55,7 @@ def running(tmp_path_factory):
                 examples, model=json.loads((FOLDER / MANIFEST).read_bytes())["model"]
             ),
             observer=Observer(load_predictor()),
+            meter=find_meter(DlibRecogniser(), backend.curve),
         )
         yield running
         running.page.close()
@@ -61,11 +64,11 @@ def running(tmp_path_factory):
 
 @pytest.fixture
 def open_tab(chromium, tmp_path):
-    """Return a function that opens an empty tab of a width and colour scheme, a browser each."""
+    """Return a function that opens an empty tab of a width, scheme and locale, a browser each."""
     with sync_playwright() as playwright:
         contexts = []
 
-        def open_tab(*, width, scheme):
+        def open_tab(*, width, scheme, locale=None):
             context = playwright.chromium.launch_persistent_context(
                 tmp_path / f"profile-{len(contexts)}",
                 executable_path=chromium,
@@ -73,6 +76,7 @@ def open_tab(chromium, tmp_path):
                 args=ARGUMENTS,
                 viewport={"width": width, "height": 800},
                 color_scheme=scheme,
+                locale=locale,
             )
             context.set_default_timeout(30_000)
             contexts.append(context)

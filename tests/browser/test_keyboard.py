@@ -34,10 +34,11 @@ def press(tab, name):
     tab.keyboard.press("Enter")
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (360, "light")])
 def test_a_visitor_without_a_mouse_goes_from_an_example_to_the_download(
-    running, open_tab, faults, tmp_path
+    running, open_tab, faults, tmp_path, width, scheme
 ):
-    tab = open_tab(width=1280, scheme="light")
+    tab = open_tab(width=width, scheme=scheme)
     watch(tab, faults)
     go(tab, running)
     tab.locator("#examples button").first.wait_for()
