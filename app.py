@@ -34,14 +34,12 @@ from feedback import (
     load_keys,
 )
 from feedback.columns import Source
-from feedback.errors import StoreError
 from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
 from privacy_core.attributes import load_predictor
 from privacy_core.backends.base import FaceRequest
 from privacy_core.backends.embedded import MODEL_FOLDER, EmbeddedBackend
 from privacy_core.errors import (
-    FaceFailedError,
     InvalidArgumentError,
     PhotoError,
     PrivacyDialError,
@@ -62,6 +60,7 @@ from shell.api import (
     read_history,
     recommendation,
 )
+from shell.callers import Picked, Profile, Progress, Request, Token, session_of, speaker_of
 from shell.chart import dial_chart, dial_csv
 from shell.copying import Load, health_report, open_copy, running
 from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
@@ -87,9 +86,11 @@ from shell.face_words import (
     place_label,
 )
 from shell.gpu import GrantedBackend, find_grant
+from shell.handlers.crowd import CrowdHandlers
+from shell.handlers.likeness import LikenessHandlers
 from shell.headers import OwnPagesOnly, SecurityHeaders
-from shell.languages import ENGLISH, Speaker, language_of, message, speaker
-from shell.likeness import MEASURE, MEASURE_INFO, LikenessMeter, find_meter, likeness_html
+from shell.languages import ENGLISH, Speaker, message, speaker
+from shell.likeness import MEASURE, MEASURE_INFO, LikenessMeter, find_meter
 from shell.limits import Limiter, RateLimit, count_proxies
 from shell.loop import LoopSettings, plan_loop
 from shell.mcp_door import McpDoor, own_file
@@ -115,8 +116,8 @@ from shell.models import PASSED_ON, LoopQueue, LoopRun, RunView
 from shell.observer import Observer, observed_html
 from shell.pictures import PICTURE_NAME, PictureFolder, Uploads, numbered, take_upload, tile
 from shell.previews import Preview, example_photos, preview_html, read_previews
+from shell.refusals import sentence_of
 from shell.routes import (
-    CRASHED,
     NOT_UNDERSTOOD,
     PUBLIC_CALLS,
     ClosedDoors,
@@ -151,6 +152,7 @@ from shell.style import (
     SCROLL_TO_HEADING,
     SCROLL_TO_LOOP,
 )
+from shell.updates import SKIP, FileData, Update, picture_file, update
 from shell.visit import OpenPhotos, Visit
 from shell.waiting import PLACE, SAY_PLACE, WAITING_ID, PoliteQueue, waiting_html
 from shell.wording import (
@@ -219,76 +221,88 @@ def local(text: str) -> Any:
     return I18nData(text)
 
 
-def speaker_of(request: gr.Request) -> Speaker:
-    """Return who speaks the language that a browser asks for."""
-    return speaker(language_of(request.headers.get("accept-language")))
+_TYPES: dict[str, Any] = {
+    "FileData": gr.FileData,
+    "Picked": gr.SelectData,
+    "Profile": gr.OAuthProfile,
+    "Request": gr.Request,
+    "Token": gr.OAuthToken,
+}
+"""What Gradio calls the types by which handlers name what it shall give them."""
 
 
-def for_visitor(handler: Callable[..., T]) -> Callable[..., T]:
-    """Show expected failures as their sentence and anything else as one that tells nothing.
+def for_visitor(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler as Gradio calls it, for visitors.
 
-    They are said in the language of the request. Gradio gives it to whatever has a parameter of
-    that type, so one is added, first, where the handler itself has no use for it.
+    Expected failures are shown as their sentence and anything else as one that tells nothing, in
+    the language of the request. Gradio gives it to whatever has a parameter of that type, so one
+    is added, first, where the handler itself has no use for it.
     """
-    signature = inspect.signature(handler)
+    signature = _signature(handler)
     takes_request = "request" in signature.parameters
 
     @functools.wraps(handler)
-    def handle(self: Any, request: gr.Request, *args: Any) -> T:
+    def handle(request: gr.Request, *args: Any) -> Any:
         given = (request, *args) if takes_request else args
         try:
-            return handler(self, *given)
-        except gr.Error:
-            raise
+            return _rendered(handler(*given))
         except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
             fault = _fault(error, speaker_of(request), handler.__qualname__)
         raise fault
 
     if not takes_request:
-        first, *others = signature.parameters.values()
-        added = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        handle.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[first, added, *others]
-        )
-        handle.__annotations__ = {**handler.__annotations__, "request": gr.Request}
-    return handle
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        added = inspect.Parameter("request", kind, annotation=gr.Request)
+        signature = signature.replace(parameters=[added, *signature.parameters.values()])
+    return _typed(handle, signature)
 
 
-def for_program(handler: Callable[P, T]) -> Callable[P, T]:
+def for_program(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Do the same for calls by name, in English."""
 
     @functools.wraps(handler)
-    def handle(*args: P.args, **kwargs: P.kwargs) -> T:
+    def handle(*args: Any) -> Any:
         try:
-            return handler(*args, **kwargs)
-        except gr.Error:
-            raise
+            return _rendered(handler(*args))
         except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
             fault = _fault(error, ENGLISH, handler.__qualname__)
         raise fault
 
+    return _typed(handle, _signature(handler))
+
+
+def _signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return a handler's signature with Gradio's types where it has ours of the same use."""
+    signature = inspect.signature(handler, eval_str=True, locals=_TYPES)
+    parameters = [
+        parameter.replace(default=_PROGRESS) if parameter.annotation is Progress else parameter
+        for parameter in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters)
+
+
+def _typed(handle: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """Let Gradio find a signature, in both of the places where it looks."""
+    hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    hints["return"] = signature.return_annotation
+    given = {name: hint for name, hint in hints.items() if hint is not signature.empty}
+    for name, value in (("__signature__", signature), ("__annotations__", given)):
+        setattr(handle, name, value)
     return handle
+
+
+def _rendered(returned: Any) -> Any:
+    """Return what a handler returned with its updates as Gradio's."""
+    if isinstance(returned, Update):
+        return gr.update(**returned.settings)
+    if isinstance(returned, tuple):
+        return tuple(_rendered(value) for value in returned)
+    return returned
 
 
 def _fault(error: Exception, say: Speaker, name: str) -> gr.Error:
     """Return what is shown of what went wrong in a handler of some name."""
-    if isinstance(error, FaceFailedError):
-        sentence = say(
-            "Face {index} of {n_faces} could not be anonymized: {reason} Nothing was made. Cut the "
-            "photo down to the other faces, or choose another.",
-            index=error.index,
-            n_faces=error.n_faces,
-            reason=say.retell(error.reason),
-        )
-    elif isinstance(error, StoreError):
-        sys.stderr.write(f"The store of ratings: {type(error).__name__}\n")
-        sentence = say("Answers cannot be reached right now. Please try again later.")
-    elif isinstance(error, PrivacyDialError | FeedbackError):
-        sentence = say.fault(str(error))
-    else:
-        sys.stderr.write(f"{name} failed: {type(error).__name__}\n")
-        sentence = say(CRASHED)
-    title = say("That did not work")
+    sentence, title = sentence_of(error, say=say, name=name), say("That did not work")
     return gr.Error(sentence, duration=None, title=title, print_exception=False)
 
 
@@ -322,8 +336,7 @@ class Handlers:
         self._curve = curve
         self._open_photos = OpenPhotos()
 
-    @for_visitor
-    def load(self, request: gr.Request, history: object) -> tuple[Any, ...]:
+    def load(self, request: Request, history: object) -> tuple[Any, ...]:
         """Greet a browser: say how answers are kept, and drop a record that cannot be opened."""
         say = speaker_of(request)
         if refusal := self._desk.refusal(history):
@@ -331,30 +344,28 @@ class Handlers:
             history = ""
         return self._storage(say=say), history
 
-    @for_visitor
     def open_upload(
         self,
-        request: gr.Request,
+        request: Request,
         path: str | None,
         history: object,
         visit: Visit | None,
-        progress: gr.Progress = _PROGRESS,
+        progress: Progress,
     ) -> Any:
         """Read an uploaded photo or webcam frame, and delete the file at once."""
         say = speaker_of(request)
         if path is None:  # The field was emptied, or the camera chosen.
-            return gr.skip()
+            return SKIP
         data = take_upload(path, self._uploads)
         return self._open(data, "own_photo", history, visit, progress, say=say)
 
-    @for_visitor
     def open_example(
         self,
-        request: gr.Request,
-        event: gr.SelectData,
+        request: Request,
+        event: Picked,
         history: object,
         visit: Visit | None,
-        progress: gr.Progress = _PROGRESS,
+        progress: Progress,
     ) -> tuple[Any, ...]:
         """Read one of the example pictures."""
         say = speaker_of(request)
@@ -364,22 +375,19 @@ class Handlers:
         data = self._examples[index].read_bytes()
         return self._open(data, "synthetic_face", history, visit, progress, say=say)
 
-    @for_visitor
-    def turn(self, request: gr.Request, strength: float, visit: Visit | None) -> tuple[Any, ...]:
+    def turn(self, request: Request, strength: float, visit: Visit | None) -> tuple[Any, ...]:
         """Show the variant at another strength."""
         say = speaker_of(request)
         visit = visit or Visit()
         return *self.show(visit.variant(strength), say=say), visit
 
-    @for_visitor
     def compare(self, is_shown: bool) -> tuple[Any, Any]:
         """Show or hide the original beside the variant, and what that means."""
-        return gr.update(visible=bool(is_shown)), gr.update(visible=bool(is_shown))
+        return update(visible=bool(is_shown)), update(visible=bool(is_shown))
 
-    @for_visitor
     def set_policy(
         self,
-        request: gr.Request,
+        request: Request,
         keep: list[str],
         hide: list[str],
         strength: float,
@@ -391,7 +399,6 @@ class Handlers:
         variant = visit.variant(strength)
         return *self.show(variant, say=speaker_of(request)), visit
 
-    @for_visitor
     def settle(self, own: float, number: int, strength: float, visit: Visit | None) -> Visit:
         """Take the dial of a face as it stands, in case a download overtook the finger."""
         visit = visit or Visit()
@@ -399,10 +406,7 @@ class Handlers:
             visit.turn_face(number, own)
         return visit
 
-    @for_visitor
-    def download(
-        self, request: gr.Request, strength: float, visit: Visit | None
-    ) -> tuple[Any, ...]:
+    def download(self, request: Request, strength: float, visit: Visit | None) -> tuple[Any, ...]:
         """Make the file of the variant that is shown, and count it."""
         say = speaker_of(request)
         visit = visit or Visit()
@@ -411,12 +415,11 @@ class Handlers:
         total = visit.release(variant)
         return file, total_line(total, visit.n_downloads, visit.n_left, say=say), visit
 
-    @for_visitor
-    def ask(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
+    def ask(self, request: Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
         """Start a page of blinded variants."""
         say = speaker_of(request)
         visit = visit or Visit()
-        token, variants = self._desk.ask(visit, session=_session(request), history=history)
+        token, variants = self._desk.ask(visit, session=session_of(request), history=history)
         box = visit.photo().faces[0].box
         pictures = [self._pictures.preview(tile(v.image, box)) for v in variants]
         original = self._pictures.preview(tile(visit.photo().photo.pixels, box))
@@ -425,30 +428,28 @@ class Handlers:
             f"{heading} {say(ONE_STRENGTH)}" if len(visit.photo().faces) > 1 else heading,
             *shown,
             *(
-                gr.update(value=picture, label=letter)
+                update(value=picture, label=letter)
                 for picture, letter in zip(pictures, LETTERS, strict=True)
             ),
             original,
             *_shown(dial=False, page=True),
-            gr.update(visible=True),
-            gr.update(visible=bool(visit.answered)),
+            update(visible=True),
+            update(visible=bool(visit.answered)),
             token,
             None,
             *_second_question(None),
             visit,
         )
 
-    @for_visitor
     def choose(self, best: str | None, visit: Visit | None) -> tuple[Any, ...]:
         """Ask the second question once a variant, or none, is chosen."""
         visit = visit or Visit()
         self._desk.note_choice(visit)
         return *_second_question(best), visit
 
-    @for_visitor
     def answer(
         self,
-        request: gr.Request,
+        request: Request,
         token: str,
         best: str | None,
         just_right: str | None,
@@ -466,7 +467,7 @@ class Handlers:
             visit,
             Clicks(
                 token=token or "",
-                session=_session(request),
+                session=session_of(request),
                 best=position,
                 just_right=judged,
                 has_consent=KEEP in agreed,
@@ -479,7 +480,7 @@ class Handlers:
             saved_line(outcome.n_saved, outcome.recovery_code, say=say),
         )
         labels = [
-            gr.update(label=tile_label(i, variant, position, say=say))
+            update(label=tile_label(i, variant, position, say=say))
             for i, variant in enumerate(outcome.variants)
         ]
         standing = self._desk.standing(visit, outcome.history)
@@ -494,15 +495,14 @@ class Handlers:
             visit,
         )
 
-    @for_visitor
-    def undo(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
+    def undo(self, request: Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
         """Take back the latest answered page, and show where the dial stands without it."""
         say = speaker_of(request)
         visit = visit or Visit()
         visit.photo()
         n_removed, left = self._desk.undo(visit, history=history)
         return (
-            gr.update(visible=False),
+            update(visible=False),
             *_asking(is_asked=False, say=say),
             undone_line(n_removed, say=say),
             *_standing(self._desk.standing(visit, left), say=say),
@@ -512,8 +512,7 @@ class Handlers:
             visit,
         )
 
-    @for_visitor
-    def use(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
+    def use(self, request: Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
         """Set the dial to the decision."""
         say = speaker_of(request)
         visit = visit or Visit()
@@ -530,23 +529,20 @@ class Handlers:
             visit,
         )
 
-    @for_visitor
     def leave(self, visit: Visit | None) -> tuple[Any, ...]:
         """Go back to the dial as it was."""
         visit = visit or Visit()
         visit.question = None
         return *_shown(dial=True, page=False), "", visit
 
-    @for_visitor
     def close_photo(self, visit: Visit | None) -> tuple[Any, ...]:
         """Drop the photo and go back to the start."""
         visit = visit or Visit()
         visit.forget_photo()
-        return gr.update(visible=True), *_shown(dial=False, page=False), None, None, "", "", visit
+        return update(visible=True), *_shown(dial=False, page=False), None, None, "", "", visit
 
-    @for_visitor
     def erase(
-        self, request: gr.Request, code: str, history: object, visit: Visit | None
+        self, request: Request, code: str, history: object, visit: Visit | None
     ) -> tuple[Any, ...]:
         """Erase a rater's answers, here, in the browser, and in time in the remote."""
         say = speaker_of(request)
@@ -560,7 +556,7 @@ class Handlers:
         source: Source,
         history: object,
         visit: Visit | None,
-        progress: gr.Progress,
+        progress: Progress,
         *,
         say: Speaker,
     ) -> tuple[Any, ...]:
@@ -574,7 +570,7 @@ class Handlers:
         pixels, faces = opened.photo.pixels, opened.faces
         picture, line = self.show(opened.variant(standing.strength), say=say)
         return (
-            gr.update(visible=False),
+            update(visible=False),
             *_shown(dial=True, page=False),
             found_line(len(faces), opened.photo.notes, say=say),
             self._pictures.preview(numbered(pixels, faces) if len(faces) > 1 else pixels),
@@ -585,8 +581,8 @@ class Handlers:
             [],
             set_line(standing, say=say),
             "",
-            gr.update(visible=len(faces) > 1),
-            gr.update(choices=_face_choices([face.box for face in faces], say=say), value=0),
+            update(visible=len(faces) > 1),
+            update(choices=_face_choices([face.box for face in faces], say=say), value=0),
             *_no_face(),
             visit,
         )
@@ -619,27 +615,6 @@ class Handlers:
         return privacy_line(variant, say=say) + measured + worst
 
 
-class LikenessHandlers:
-    """What the tick for measuring does.
-
-    Args:
-        meter: Measures; None where nothing can.
-    """
-
-    def __init__(self, meter: LikenessMeter | None) -> None:
-        self._meter = meter
-
-    @for_visitor
-    def measure(
-        self, request: gr.Request, wanted: bool, strength: float, visit: Visit | None
-    ) -> str:
-        """Show how far the picture is from the original, if its owner asked for that."""
-        if wanted is not True or self._meter is None or visit is None or visit.opened is None:
-            return ""
-        found = self._meter.look(visit.photo(), visit.variant(strength))
-        return likeness_html(found, say=speaker_of(request))
-
-
 class FaceHandlers:
     """What the controls of single faces do, in a photo of several.
 
@@ -655,29 +630,26 @@ class FaceHandlers:
         self._show = show
         self._observer = observer
 
-    @for_visitor
     def choose_face(
-        self, request: gr.Request, chosen: int | None, strength: float, visit: Visit | None
+        self, request: Request, chosen: int | None, strength: float, visit: Visit | None
     ) -> Any:
         """Show the dial of all faces or of one."""
         say = speaker_of(request)
         visit = visit or Visit()
         return *self._controls(visit, chosen or 0, strength, say=say), visit
 
-    @for_visitor
     def turn_face(
-        self, request: gr.Request, own: float, number: int, strength: float, visit: Visit | None
+        self, request: Request, own: float, number: int, strength: float, visit: Visit | None
     ) -> Any:
         """Give a face a strength of its own."""
         say = speaker_of(request)
         visit = visit or Visit()
         visit.turn_face(number, own)
         said = face_line(number, has_own=True, is_left=number - 1 in visit.left, say=say)
-        return *self._show(visit.variant(strength), say=say), gr.update(visible=True), said, visit
+        return *self._show(visit.variant(strength), say=say), update(visible=True), said, visit
 
-    @for_visitor
     def follow_dial(
-        self, request: gr.Request, number: int, strength: float, visit: Visit | None
+        self, request: Request, number: int, strength: float, visit: Visit | None
     ) -> Any:
         """Let a face follow the dial of all faces again."""
         say = speaker_of(request)
@@ -685,15 +657,13 @@ class FaceHandlers:
         visit.turn_face(number, None)
         return self._changed(visit, number, strength, say=say)
 
-    @for_visitor
     def permit(self, permission: bool) -> Any:
         """Offer to leave a face only once the permission is confirmed."""
-        return gr.update(interactive=permission is True)
+        return update(interactive=permission is True)
 
-    @for_visitor
     def leave_face(
         self,
-        request: gr.Request,
+        request: Request,
         permission: bool,
         number: int,
         strength: float,
@@ -705,9 +675,8 @@ class FaceHandlers:
         visit.leave_face(number, has_permission=permission)
         return self._changed(visit, number, strength, say=say)
 
-    @for_visitor
     def anonymize_face(
-        self, request: gr.Request, number: int, strength: float, visit: Visit | None
+        self, request: Request, number: int, strength: float, visit: Visit | None
     ) -> Any:
         """Anonymize a person again."""
         say = speaker_of(request)
@@ -715,10 +684,7 @@ class FaceHandlers:
         visit.anonymize_face(number)
         return self._changed(visit, number, strength, say=say)
 
-    @for_visitor
-    def observe(
-        self, request: gr.Request, number: int, strength: float, visit: Visit | None
-    ) -> str:
+    def observe(self, request: Request, number: int, strength: float, visit: Visit | None) -> str:
         """Show what an observer infers of the chosen face, of the largest where none is."""
         say = speaker_of(request)
         if self._observer is None:
@@ -744,17 +710,17 @@ class FaceHandlers:
         own = visit.strengths.get(visit.index(number))
         is_left = number - 1 in visit.left
         return (
-            gr.update(visible=False),
-            gr.update(visible=True),
-            gr.update(
+            update(visible=False),
+            update(visible=True),
+            update(
                 value=strength if own is None else own,
                 label=own_strength_label(number, say=say),
                 visible=not is_left,
             ),
-            gr.update(visible=own is not None and not is_left),
-            gr.update(value=False, visible=not is_left),
-            gr.update(value=leave_label(number, say=say), visible=not is_left, interactive=False),
-            gr.update(value=again_label(number, say=say), visible=is_left),
+            update(visible=own is not None and not is_left),
+            update(value=False, visible=not is_left),
+            update(value=leave_label(number, say=say), visible=not is_left, interactive=False),
+            update(value=again_label(number, say=say), visible=is_left),
             face_line(number, has_own=own is not None, is_left=is_left, say=say),
             number,
         )
@@ -783,17 +749,15 @@ class ModelHandlers:
         self._publisher = publisher
         self._missing = missing
 
-    @for_visitor
-    def set_target(self, request: gr.Request, target: str) -> Any:
+    def set_target(self, request: Request, target: str) -> Any:
         """Offer the methods that apply to a kind of model."""
         say = speaker_of(request)
         choices = method_choices(LoopSettings(target).target, say=say)
-        return gr.update(choices=choices, value=choices[0][1])
+        return update(choices=choices, value=choices[0][1])
 
-    @for_visitor
     def start_loop(
         self,
-        request: gr.Request,
+        request: Request,
         target: str,
         label: str,
         share: float,
@@ -809,43 +773,39 @@ class ModelHandlers:
                 "One run at a time must be enough, got another. Cancel yours or wait for its end."
             )
         run = self._loops.enter(LoopSettings(target, label, share, method, n_models, n_people))
-        return *_progress(self._loops.look(run), say=say), gr.update(visible=False), run
+        return *_progress(self._loops.look(run), say=say), update(visible=False), run
 
-    @for_visitor
-    def watch_loop(self, request: gr.Request, run: LoopRun | None) -> tuple[Any, ...]:
+    def watch_loop(self, request: Request, run: LoopRun | None) -> tuple[Any, ...]:
         """Show how far the run is, and what it found once it is done."""
         say = speaker_of(request)
         if run is None:
-            return *(gr.skip() for _ in range(4)), gr.Timer(active=False), *_NO_RESULT, None
+            return *(SKIP for _ in range(4)), update(active=False), *_NO_RESULT, None
         view, evidence = self._loops.look(run), run.evidence
         if evidence is None:
             return *_progress(view, say=say), *_NO_RESULT, run
         can_publish = self._publisher is not None and evidence.has_passed
         return (
             *_progress(view, say=say),
-            gr.update(visible=True),
+            update(visible=True),
             verdict_line(evidence, say=say),
             charts_html(evidence, say=say),
             numbers_table(evidence, say=say),
-            gr.update(interactive=can_publish),
+            update(interactive=can_publish),
             publish_line(evidence, self._missing, say=say),
             run,  # Set again, so that it is not too old while somebody looks.
         )
 
-    @for_visitor
     def cancel_loop(self, run: LoopRun | None) -> Any:
         """End the run."""
         if run is not None:
             self._loops.cancel(run)
-        return gr.update(interactive=False)
+        return update(interactive=False)
 
-    @for_visitor
     def download_model(self, run: LoopRun | None) -> str:
         """Make one file of the model and its evidence."""
         return self._pictures.file(_found(run).archive(), ARCHIVE)
 
-    @for_visitor
-    def publish_model(self, request: gr.Request, run: LoopRun | None) -> str:
+    def publish_model(self, request: Request, run: LoopRun | None) -> str:
         """Publish the model, where the app may and the gate allows it."""
         evidence = _found(run)
         if self._publisher is None:
@@ -862,14 +822,13 @@ class OwnModelHandlers:
     def __init__(self, sign_in: SignIn) -> None:
         self._sign_in = sign_in
 
-    @for_visitor
     def publish_own(
         self,
-        request: gr.Request,
+        request: Request,
         run: LoopRun | None,
         name: str,
-        profile: gr.OAuthProfile | None,
-        token: gr.OAuthToken | None,
+        profile: Profile | None,
+        token: Token | None,
     ) -> str:
         """Publish the model of this tab's run, where the gate allows it."""
         publisher = self._sign_in.publisher(
@@ -906,15 +865,14 @@ class GreetingHandlers:
         self._about = about
         self._alt_texts = tuple(alt_texts)
 
-    @for_visitor
-    def greet(self, request: gr.Request) -> Any:
+    def greet(self, request: Request) -> Any:
         """Say them again, unless the page came in that language."""
         say = speaker_of(request)
         if say is ENGLISH:
-            return tuple(gr.skip() for _ in range(4 + len(self._alt_texts)))
-        first = preview_html(self._previews[0], say=say) if self._previews else gr.skip()
-        captioned = gr.update(value=_captioned(self._examples, say=say))
-        described = (gr.update(alt_text=say(text)) for text in self._alt_texts)
+            return tuple(SKIP for _ in range(4 + len(self._alt_texts)))
+        first = preview_html(self._previews[0], say=say) if self._previews else SKIP
+        captioned = update(value=_captioned(self._examples, say=say))
+        described = (update(alt_text=say(text)) for text in self._alt_texts)
         return self._about(say=say), number_text(say=say), captioned, first, *described
 
 
@@ -924,26 +882,12 @@ class PreviewHandlers:
     def __init__(self, previews: Sequence[Preview]) -> None:
         self._previews = tuple(previews)
 
-    @for_visitor
-    def show_preview(self, request: gr.Request, event: gr.SelectData) -> Any:
+    def show_preview(self, request: Request, event: Picked) -> Any:
         """Show the ladder of the example that was picked, while its own is made."""
         index = event.index
         if not isinstance(index, int) or not 0 <= index < len(self._previews):
-            return gr.skip()
+            return SKIP
         return preview_html(self._previews[index], say=speaker_of(request))
-
-
-class CrowdHandlers:
-    """What the controls of the *Crowd* page do; the same for every visitor."""
-
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
-
-    @for_visitor
-    def show_crowd(self, request: gr.Request, source: str) -> tuple[Any, ...]:
-        """Show what is published about one kind of photo."""
-        found = self._crowd.page(source, say=speaker_of(request))
-        return found.said, found.charts, found.table
 
 
 class ApiHandlers:
@@ -971,14 +915,13 @@ class ApiHandlers:
         self._pictures = pictures
         self._report = report
 
-    @for_program
     def anonymize(
         self,
-        photo: gr.FileData,
+        photo: FileData,
         strength: float = POPULATION_STRENGTH,
         keep: list[Attribute] | None = None,
         hide: list[Attribute] | None = None,
-    ) -> tuple[gr.FileData, dict[str, Any]]:
+    ) -> tuple[FileData, dict[str, Any]]:
         """Replace every face found in one photo by one that does not exist.
 
         The photo is read in memory and deleted at once; nothing of it is stored. The picture can
@@ -999,10 +942,9 @@ class ApiHandlers:
         made = self._calls.anonymize(photo, strength, keep=keep, hide=hide)
         return self._file(made.variants[0], PICTURE_NAME), made.report
 
-    @for_program
     def ladder(
-        self, photo: gr.FileData, strengths: list[float] | None = None
-    ) -> tuple[list[gr.FileData], dict[str, Any]]:
+        self, photo: FileData, strengths: list[float] | None = None
+    ) -> tuple[list[FileData], dict[str, Any]]:
         """Replace every face found in one photo, at several strengths on one noise path.
 
         All of the pictures together tell no more than the weakest. See anonymize for the rest.
@@ -1019,7 +961,6 @@ class ApiHandlers:
         files = [self._file(v, picture_name(i)) for i, v in enumerate(made.variants, 1)]
         return files, made.report
 
-    @for_program
     def recommend(self, history: list[JudgedStrength] | None = None) -> dict[str, Any]:
         """Recommend a strength by answers to "how is it?"; nothing is remembered.
 
@@ -1035,7 +976,6 @@ class ApiHandlers:
         judgements = read_history(history)
         return recommendation(self._desk.recommend(judgements, photo_id=photo_of(judgements)))
 
-    @for_program
     def health(self) -> dict[str, Any]:
         """Tell how the app is: versions, digest of the model, age of the copy, length of the queue.
 
@@ -1044,13 +984,13 @@ class ApiHandlers:
         """
         return dict(self._report())
 
-    def _file(self, variant: Variant, name: str) -> Any:
+    def _file(self, variant: Variant, name: str) -> FileData:
         path = self._pictures.download(variant, name=name)
         # As a dictionary: Gradio would not find it in a list, and never delete the file.
-        return gr.FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
+        return picture_file(path, name)
 
 
-_NO_RESULT = tuple(gr.skip() for _ in range(6))
+_NO_RESULT = tuple(SKIP for _ in range(6))
 
 
 def _captioned(examples: Sequence[Path], *, say: Speaker = ENGLISH) -> list[tuple[str, str]]:
@@ -1081,20 +1021,20 @@ def _progress(view: RunView, *, say: Speaker) -> tuple[Any, ...]:
     """Show what runs, its steps, the button that fits, and whether to look again."""
     return (
         said_line(view, say=say),
-        gr.update(value=steps_html(view, say=say), visible=True),
-        gr.update(visible=view.is_over),
-        gr.update(visible=not view.is_over, interactive=not view.is_over),
-        gr.Timer(active=not view.is_over),
+        update(value=steps_html(view, say=say), visible=True),
+        update(visible=view.is_over),
+        update(visible=not view.is_over, interactive=not view.is_over),
+        update(active=not view.is_over),
     )
 
 
 def _shown(*, dial: bool, page: bool) -> tuple[Any, Any]:
-    return gr.update(visible=dial), gr.update(visible=page)
+    return update(visible=dial), update(visible=page)
 
 
 def _no_face() -> tuple[Any, ...]:
     """Show the dial of all faces, in the order of `_Faces.shown`."""
-    return gr.update(visible=True), gr.update(visible=False), *(gr.skip() for _ in range(6)), 0
+    return update(visible=True), update(visible=False), *(SKIP for _ in range(6)), 0
 
 
 def _face_choices(boxes: Sequence[Sequence[float]], *, say: Speaker) -> list[tuple[str, int]]:
@@ -1108,14 +1048,14 @@ def _face_choices(boxes: Sequence[Sequence[float]], *, say: Speaker) -> list[tup
 def _asking(*, is_asked: bool, say: Speaker) -> tuple[Any, Any, Any]:
     """Show the questions or the result, under their heading."""
     heading = say(QUESTION) if is_asked else say(REVEALED)
-    return heading, gr.update(visible=is_asked), gr.update(visible=not is_asked)
+    return heading, update(visible=is_asked), update(visible=not is_asked)
 
 
 def _second_question(best: str | None) -> tuple[Any, Any]:
     """Show what is asked after the first answer, and forget what was answered to it."""
     return (
-        gr.update(value=None, visible=best in tuple(LETTERS)),
-        gr.update(value=None, visible=best == NONE),
+        update(value=None, visible=best in tuple(LETTERS)),
+        update(value=None, visible=best == NONE),
     )
 
 
@@ -1132,13 +1072,9 @@ def _standing(standing: Standing, *, say: Speaker) -> tuple[Any, ...]:
         chart + save_links("dial", chart_files(chart, dial_csv(standing)), label=label),
         progress_line(standing, say=say),
         why_lines(standing, say=say),
-        gr.update(value=more, variant=main),
-        gr.update(value=use_label(standing, say=say), variant=other),
+        update(value=more, variant=main),
+        update(value=use_label(standing, say=say), variant=other),
     )
-
-
-def _session(request: gr.Request) -> str:
-    return request.session_hash or "no session"
 
 
 async def _refuse_links(path: str | Path | None) -> str | None:
@@ -1244,8 +1180,10 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         alt_texts = [str(picture.alt_text) for picture in pictured]
         greeting = GreetingHandlers(examples, previews, about=about, alt_texts=alt_texts)
         greeted = [told, dial.number, start.gallery, start.preview, *pictured]
-        page.load(greeting.greet, None, greeted, show_progress="hidden", **_QUICK)
-        loading = page.load(handlers.load, [memory.history], [storage, memory.history], **_QUICK)
+        page.load(for_visitor(greeting.greet), None, greeted, show_progress="hidden", **_QUICK)
+        loading = page.load(
+            for_visitor(handlers.load), [memory.history], [storage, memory.history], **_QUICK
+        )
         loading.success(None, memory.history, None, js=CLEAR_RECORD)
     _close_others(page)
     _read_quietly(page)
@@ -1320,7 +1258,8 @@ class _Start:
             )
             first = preview_html(previews[0]) if previews else ""
             self.preview = gr.HTML(first, visible=bool(previews), elem_id="preview")
-            self.gallery.select(PreviewHandlers(previews).show_preview, None, self.preview, **_LIVE)
+            show = for_visitor(PreviewHandlers(previews).show_preview)
+            self.gallery.select(show, None, self.preview, **_LIVE)
 
 
 class _Dial:
@@ -1611,7 +1550,7 @@ def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.M
         outcome = gr.Markdown(elem_id="erased")
     stale = [blind.chart, blind.progress, blind.why]
     erasing = erase.click(
-        handlers.erase,
+        for_visitor(handlers.erase),
         [code, memory.history, memory.visit],
         [outcome, code, memory.history, storage, *stale, memory.visit],
         **_QUICK,
@@ -1631,27 +1570,34 @@ def _wire_photo(
     # Not `input`, which a picture from the camera does not fire.
     # Where the place in the queue is seen: nothing of a group that is not shown yet is.
     slow = {**_SLOW, "show_progress_on": start.photo}
-    reading = start.photo.change(handlers.open_upload, [start.photo, *known], opened, **slow)
+    reading = start.photo.change(
+        for_visitor(handlers.open_upload), [start.photo, *known], opened, **slow
+    )
     # The file is gone whether it was a photo or not, so the field is emptied.
     for outcome in (reading.success, reading.failure):
         outcome(lambda: None, None, start.photo, show_progress="hidden", **_QUICK)
-    start.gallery.select(handlers.open_example, known, opened, **slow)
+    start.gallery.select(for_visitor(handlers.open_example), known, opened, **slow)
     closed = [*groups, dial.original, dial.variant, dial.set, dial.total, memory.visit]
-    dial.other.click(handlers.close_photo, [memory.visit], closed, **_QUICK)
+    dial.other.click(for_visitor(handlers.close_photo), [memory.visit], closed, **_QUICK)
 
 
 def _wire_dial(handlers: Handlers, memory: _Memory, dial: _Dial) -> None:
     visit = memory.visit
     shown = [dial.variant, dial.privacy, visit]
-    dial.compare.input(handlers.compare, [dial.compare], [dial.original, dial.compared], **_LIVE)
-    dial.strength.input(handlers.turn, [dial.strength, visit], shown, **_LIVE)
+    dial.compare.input(
+        for_visitor(handlers.compare), [dial.compare], [dial.original, dial.compared], **_LIVE
+    )
+    dial.strength.input(for_visitor(handlers.turn), [dial.strength, visit], shown, **_LIVE)
     policy = [dial.keep, dial.hide, dial.strength, visit]
-    dial.keep.input(handlers.set_policy, policy, shown, **_LIVE)
-    dial.hide.input(handlers.set_policy, policy, shown, **_LIVE)
+    dial.keep.input(for_visitor(handlers.set_policy), policy, shown, **_LIVE)
+    dial.hide.input(for_visitor(handlers.set_policy), policy, shown, **_LIVE)
     one = [dial.faces.strength, dial.faces.number, dial.strength, visit]
-    settling = dial.download.click(handlers.settle, one, [visit], **_LIVE)
+    settling = dial.download.click(for_visitor(handlers.settle), one, [visit], **_LIVE)
     making = settling.success(
-        handlers.download, [dial.strength, visit], [dial.file, dial.total, visit], **_QUICK
+        for_visitor(handlers.download),
+        [dial.strength, visit],
+        [dial.file, dial.total, visit],
+        **_QUICK,
     )
     making.success(None, dial.file, None, js=SAVE_FILE)
 
@@ -1662,20 +1608,23 @@ def _wire_faces(handlers: FaceHandlers, memory: _Memory, dial: _Dial) -> None:
     one = [faces.strength, faces.number, dial.strength, visit]
     made = [dial.variant, dial.privacy]
     faces.chosen.input(
-        handlers.choose_face, [faces.chosen, dial.strength, visit], [*controls, visit], **_LIVE
+        for_visitor(handlers.choose_face),
+        [faces.chosen, dial.strength, visit],
+        [*controls, visit],
+        **_LIVE,
     )
     turned = [*made, faces.follow, faces.said, visit]
-    faces.strength.input(handlers.turn_face, one, turned, **_LIVE)
-    faces.permission.input(handlers.permit, [faces.permission], [faces.leave], **_LIVE)
+    faces.strength.input(for_visitor(handlers.turn_face), one, turned, **_LIVE)
+    faces.permission.input(for_visitor(handlers.permit), [faces.permission], [faces.leave], **_LIVE)
     named = [faces.number, dial.strength, visit]
     for button, handler, known in (
-        (faces.follow, handlers.follow_dial, named),
-        (faces.leave, handlers.leave_face, [faces.permission, *named]),
-        (faces.again, handlers.anonymize_face, named),
+        (faces.follow, for_visitor(handlers.follow_dial), named),
+        (faces.leave, for_visitor(handlers.leave_face), [faces.permission, *named]),
+        (faces.again, for_visitor(handlers.anonymize_face), named),
     ):
         changing = button.click(handler, known, [*controls, *made, visit], **_LIVE)
         changing.success(None, None, None, js=FOCUS_FACE)
-    looking = dial.observe.click(handlers.observe, named, [dial.observed], **_LIVE)
+    looking = dial.observe.click(for_visitor(handlers.observe), named, [dial.observed], **_LIVE)
     looking.success(None, None, None, js=FOCUS_OBSERVED)
     for changed in (dial.variant.change, faces.chosen.change):
         changed(None, None, dial.observed, js=FORGET)
@@ -1685,7 +1634,7 @@ def _wire_likeness(handlers: LikenessHandlers, memory: _Memory, dial: _Dial) -> 
     asked = [dial.measure, dial.strength, memory.visit]
     # The visit only goes in: what changes it may be on its way at the same time.
     for changed in (dial.measure.input, dial.variant.change):
-        changed(handlers.measure, asked, [dial.likeness], **_LIVE)
+        changed(for_visitor(handlers.measure), asked, [dial.likeness], **_LIVE)
 
 
 def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
@@ -1697,13 +1646,13 @@ def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPa
     ]
     known = [memory.history, memory.visit]
     for button in (dial.find, blind.skip, blind.more):
-        asking = button.click(handlers.ask, known, asked, **_QUICK)
+        asking = button.click(for_visitor(handlers.ask), known, asked, **_QUICK)
         asking.success(None, None, None, js=SCROLL_TO_HEADING)
     choice = [blind.best, memory.visit]
-    blind.best.input(handlers.choose, choice, [*second, memory.visit], **_LIVE)
+    blind.best.input(for_visitor(handlers.choose), choice, [*second, memory.visit], **_LIVE)
     left = [dial.group, blind.group, blind.token, memory.visit]
     for button in (blind.leave, blind.leave_before):
-        button.click(handlers.leave, [memory.visit], left, **_QUICK)
+        button.click(for_visitor(handlers.leave), [memory.visit], left, **_QUICK)
 
 
 def _wire_result(
@@ -1715,35 +1664,37 @@ def _wire_result(
         *(blind.token, memory.history, storage, memory.visit),
     ]
     blind.done.click(
-        handlers.answer,
+        for_visitor(handlers.answer),
         [*blind.answers, *known],
         [*blind.tiles, *revealed],
         **_QUICK,
     )
     for button in (blind.undo, blind.undo_before):
-        button.click(handlers.undo, known, [blind.pictures, *revealed], **_QUICK)
+        button.click(for_visitor(handlers.undo), known, [blind.pictures, *revealed], **_QUICK)
     made = [dial.set, dial.strength, dial.variant, dial.privacy]
     faces = [dial.faces.chosen, dial.everyone, *dial.faces.shown]
     used = [dial.group, blind.group, *made, *faces]
-    using = blind.use.click(handlers.use, known, [*used, blind.token, memory.visit], **_QUICK)
+    using = blind.use.click(
+        for_visitor(handlers.use), known, [*used, blind.token, memory.visit], **_QUICK
+    )
     using.success(None, None, None, js=SCROLL_TO_DIAL)
 
 
 def _wire_crowd(handlers: CrowdHandlers, crowd: _Crowd, tab: gr.Tab) -> None:
     shown = [crowd.said, crowd.charts, crowd.table]
     for shows in (tab.select, crowd.source.change):
-        shows(handlers.show_crowd, crowd.source, shown, **_QUICK)
+        shows(for_visitor(handlers.show_crowd), crowd.source, shown, **_QUICK)
 
 
 def _wire_models(handlers: ModelHandlers, models: _Models, sign_in: SignIn | None) -> None:
     run = models.run
     if sign_in is not None:
-        publish_own = OwnModelHandlers(sign_in).publish_own
+        publish_own = for_visitor(OwnModelHandlers(sign_in).publish_own)
         named = [run, models.own_name]
         models.publish_own.click(publish_own, named, models.publish_said, **_QUICK)
-    models.target.input(handlers.set_target, [models.target], [models.method], **_LIVE)
+    models.target.input(for_visitor(handlers.set_target), [models.target], [models.method], **_LIVE)
     starting = models.start.click(
-        handlers.start_loop,
+        for_visitor(handlers.start_loop),
         [*models.choices, run],
         [*models.progress, models.result, run],
         **_QUICK,
@@ -1751,13 +1702,17 @@ def _wire_models(handlers: ModelHandlers, models: _Models, sign_in: SignIn | Non
     starting.success(None, None, None, js=SCROLL_TO_LOOP)
     found = [models.result, models.verdict, models.charts, models.numbers]
     shown = [*models.progress, *found, models.publish, models.publish_said, run]
-    watching = models.timer.tick(handlers.watch_loop, [run], shown, **_LIVE)
+    watching = models.timer.tick(for_visitor(handlers.watch_loop), [run], shown, **_LIVE)
     # One message, not one each second.
     watching.failure(lambda: gr.Timer(active=False), None, models.timer, **_LIVE)
-    models.cancel.click(handlers.cancel_loop, [run], [models.cancel], **_LIVE)
-    making = models.download.click(handlers.download_model, [run], [models.file], **_QUICK)
+    models.cancel.click(for_visitor(handlers.cancel_loop), [run], [models.cancel], **_LIVE)
+    making = models.download.click(
+        for_visitor(handlers.download_model), [run], [models.file], **_QUICK
+    )
     making.success(None, models.file, None, js=SAVE_FILE)
-    models.publish.click(handlers.publish_model, [run], [models.publish_said], **_QUICK)
+    models.publish.click(
+        for_visitor(handlers.publish_model), [run], [models.publish_said], **_QUICK
+    )
 
 
 def _wire_api(page: gr.Blocks, handlers: ApiHandlers) -> None:
@@ -1771,13 +1726,7 @@ def _wire_api(page: gr.Blocks, handlers: ApiHandlers) -> None:
 
 
 def _open_call(page: gr.Blocks, handler: Callable[..., Any], **limits: Any) -> None:
-    @functools.wraps(handler)
-    def call(*args: Any) -> Any:
-        return handler(*args)
-
-    # Gradio reads what a call returns from the signature, where postponed types are only text.
-    call.__signature__ = inspect.signature(handler, eval_str=True)  # type: ignore[attr-defined]
-    opened = api(call, api_name=handler.__name__, **limits)
+    opened = api(for_program(handler), api_name=handler.__name__, **limits)
     for number in opened["inputs"]:
         object.__setattr__(page.blocks[number], "async_move_resource_to_block_cache", _refuse_links)
 

@@ -172,10 +172,11 @@ def test_an_example_is_opened_as_a_synthetic_face(anonymizer, desk, astronaut, t
     )
     request = SimpleNamespace(headers={})
     event, other = (app.gr.SelectData(None, {"index": i, "value": None}) for i in (0, 1))
-    outputs = handlers.open_example(request, event, "", None, lambda *_, **__: None)
+    open_example = app.for_visitor(handlers.open_example)
+    outputs = open_example(request, event, "", None, lambda *_, **__: None)
     assert outputs[-1].source == "synthetic_face"
     with pytest.raises(app.gr.Error, match="one of those shown"):
-        handlers.open_example(request, other, "", None, lambda *_, **__: None)
+        open_example(request, other, "", None, lambda *_, **__: None)
 
 
 def test_another_photo_drops_the_one_before(visitor, portrait):
