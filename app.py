@@ -39,11 +39,7 @@ from privacy_core.anonymize import Anonymizer
 from privacy_core.attributes import load_predictor
 from privacy_core.backends.base import FaceRequest
 from privacy_core.backends.embedded import MODEL_FOLDER, EmbeddedBackend
-from privacy_core.errors import (
-    InvalidArgumentError,
-    PhotoError,
-    PrivacyDialError,
-)
+from privacy_core.errors import InvalidArgumentError, PhotoError, PrivacyDialError
 from privacy_core.faces import default_detector, read_photo
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
@@ -51,23 +47,15 @@ from privacy_core.recognition import DlibRecogniser
 from privacy_core.report import of_face, verified_share, worst_case
 from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
 from shell.about import about_text
-from shell.api import (
-    Attribute,
-    JudgedStrength,
-    PublicCalls,
-    photo_of,
-    picture_name,
-    read_history,
-    recommendation,
-)
-from shell.callers import Picked, Profile, Progress, Request, Token, session_of, speaker_of
+from shell.api import PublicCalls
+from shell.callers import Picked, Progress, Request, session_of, speaker_of
 from shell.chart import dial_chart, dial_csv
 from shell.copying import Load, health_report, open_copy, running
 from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
 from shell.desk import Clicks, RatingDesk
 from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor, starting_prior
 from shell.dial_words import progress_line, set_line, use_label, why_lines
-from shell.evidence import ARCHIVE, Evidence, Publisher, open_publisher
+from shell.evidence import Publisher, open_publisher
 from shell.face_words import (
     ALL_FACES,
     FOLLOW,
@@ -78,16 +66,17 @@ from shell.face_words import (
     PERMISSION,
     WHICH_FACE,
     WHICH_FACE_INFO,
-    again_label,
-    face_line,
-    leave_label,
     mixed_lines,
-    own_strength_label,
     place_label,
 )
 from shell.gpu import GrantedBackend, find_grant
+from shell.handlers.api import ApiHandlers
 from shell.handlers.crowd import CrowdHandlers
+from shell.handlers.faces import FaceHandlers
+from shell.handlers.greeting import GreetingHandlers, PreviewHandlers, captioned
+from shell.handlers.groups import no_face, show_groups
 from shell.handlers.likeness import LikenessHandlers
+from shell.handlers.models import ModelHandlers, OwnModelHandlers
 from shell.headers import OwnPagesOnly, SecurityHeaders
 from shell.languages import ENGLISH, Speaker, message, speaker
 from shell.likeness import MEASURE, MEASURE_INFO, LikenessMeter, find_meter
@@ -104,17 +93,11 @@ from shell.model_words import (
     N_PEOPLE_CHOICES,
     SHARE_CHOICES,
     TARGET_CHOICES,
-    charts_html,
     method_choices,
-    numbers_table,
-    publish_line,
-    said_line,
-    steps_html,
-    verdict_line,
 )
-from shell.models import PASSED_ON, LoopQueue, LoopRun, RunView
-from shell.observer import Observer, observed_html
-from shell.pictures import PICTURE_NAME, PictureFolder, Uploads, numbered, take_upload, tile
+from shell.models import PASSED_ON, LoopQueue
+from shell.observer import Observer
+from shell.pictures import PictureFolder, Uploads, numbered, take_upload, tile
 from shell.previews import Preview, example_photos, preview_html, read_previews
 from shell.refusals import sentence_of
 from shell.routes import (
@@ -152,7 +135,7 @@ from shell.style import (
     SCROLL_TO_HEADING,
     SCROLL_TO_LOOP,
 )
-from shell.updates import SKIP, FileData, Update, picture_file, update
+from shell.updates import SKIP, Update, update
 from shell.visit import OpenPhotos, Visit
 from shell.waiting import PLACE, SAY_PLACE, WAITING_ID, PoliteQueue, waiting_html
 from shell.wording import (
@@ -432,7 +415,7 @@ class Handlers:
                 for picture, letter in zip(pictures, LETTERS, strict=True)
             ),
             original,
-            *_shown(dial=False, page=True),
+            *show_groups(dial=False, page=True),
             update(visible=True),
             update(visible=bool(visit.answered)),
             token,
@@ -519,12 +502,12 @@ class Handlers:
         standing = self._desk.standing(visit, history)
         visit.question = None
         return (
-            *_shown(dial=True, page=False),
+            *show_groups(dial=True, page=False),
             set_line(standing, say=say),
             standing.strength,
             *self.show(visit.variant(standing.strength), say=say),
             0,
-            *_no_face(),
+            *no_face(),
             "",
             visit,
         )
@@ -533,13 +516,13 @@ class Handlers:
         """Go back to the dial as it was."""
         visit = visit or Visit()
         visit.question = None
-        return *_shown(dial=True, page=False), "", visit
+        return *show_groups(dial=True, page=False), "", visit
 
     def close_photo(self, visit: Visit | None) -> tuple[Any, ...]:
         """Drop the photo and go back to the start."""
         visit = visit or Visit()
         visit.forget_photo()
-        return update(visible=True), *_shown(dial=False, page=False), None, None, "", "", visit
+        return update(visible=True), *show_groups(dial=False, page=False), None, None, "", "", visit
 
     def erase(
         self, request: Request, code: str, history: object, visit: Visit | None
@@ -571,7 +554,7 @@ class Handlers:
         picture, line = self.show(opened.variant(standing.strength), say=say)
         return (
             update(visible=False),
-            *_shown(dial=True, page=False),
+            *show_groups(dial=True, page=False),
             found_line(len(faces), opened.photo.notes, say=say),
             self._pictures.preview(numbered(pixels, faces) if len(faces) > 1 else pixels),
             picture,
@@ -583,7 +566,7 @@ class Handlers:
             "",
             update(visible=len(faces) > 1),
             update(choices=_face_choices([face.box for face in faces], say=say), value=0),
-            *_no_face(),
+            *no_face(),
             visit,
         )
 
@@ -615,392 +598,6 @@ class Handlers:
         return privacy_line(variant, say=say) + measured + worst
 
 
-class FaceHandlers:
-    """What the controls of single faces do, in a photo of several.
-
-    A face is named by its number, from 1, and 0 stands for all of them. The dial of one face
-    comes with the number it was shown for, so that a click on another one cannot move it.
-
-    Args:
-        show: Returns the picture of a variant, and what holds for it, said by `say`.
-        observer: Says what can be inferred of a face; None where there is none.
-    """
-
-    def __init__(self, show: Callable[..., tuple[str, str]], *, observer: Observer | None) -> None:
-        self._show = show
-        self._observer = observer
-
-    def choose_face(
-        self, request: Request, chosen: int | None, strength: float, visit: Visit | None
-    ) -> Any:
-        """Show the dial of all faces or of one."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        return *self._controls(visit, chosen or 0, strength, say=say), visit
-
-    def turn_face(
-        self, request: Request, own: float, number: int, strength: float, visit: Visit | None
-    ) -> Any:
-        """Give a face a strength of its own."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.turn_face(number, own)
-        said = face_line(number, has_own=True, is_left=number - 1 in visit.left, say=say)
-        return *self._show(visit.variant(strength), say=say), update(visible=True), said, visit
-
-    def follow_dial(
-        self, request: Request, number: int, strength: float, visit: Visit | None
-    ) -> Any:
-        """Let a face follow the dial of all faces again."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.turn_face(number, None)
-        return self._changed(visit, number, strength, say=say)
-
-    def permit(self, permission: bool) -> Any:
-        """Offer to leave a face only once the permission is confirmed."""
-        return update(interactive=permission is True)
-
-    def leave_face(
-        self,
-        request: Request,
-        permission: bool,
-        number: int,
-        strength: float,
-        visit: Visit | None,
-    ) -> Any:
-        """Leave a person as they are who allowed it."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.leave_face(number, has_permission=permission)
-        return self._changed(visit, number, strength, say=say)
-
-    def anonymize_face(
-        self, request: Request, number: int, strength: float, visit: Visit | None
-    ) -> Any:
-        """Anonymize a person again."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.anonymize_face(number)
-        return self._changed(visit, number, strength, say=say)
-
-    def observe(self, request: Request, number: int, strength: float, visit: Visit | None) -> str:
-        """Show what an observer infers of the chosen face, of the largest where none is."""
-        say = speaker_of(request)
-        if self._observer is None:
-            raise InvalidArgumentError("The app must have a classifier to ask, got none.")
-        visit = visit or Visit()
-        variant, face = visit.variant(strength), number or 1
-        visit.index(face)
-        readings = self._observer.look(visit.photo(), variant, face)
-        return observed_html(readings, variant, face, say=say)
-
-    def _changed(
-        self, visit: Visit, number: int, strength: float, *, say: Speaker
-    ) -> tuple[Any, ...]:
-        controls = self._controls(visit, number, strength, say=say)
-        return *controls, *self._show(visit.variant(strength), say=say), visit
-
-    def _controls(
-        self, visit: Visit, number: int, strength: float, *, say: Speaker
-    ) -> tuple[Any, ...]:
-        """Show what can be done with a face, in the order of `_Faces.shown`."""
-        if not number:
-            return _no_face()
-        own = visit.strengths.get(visit.index(number))
-        is_left = number - 1 in visit.left
-        return (
-            update(visible=False),
-            update(visible=True),
-            update(
-                value=strength if own is None else own,
-                label=own_strength_label(number, say=say),
-                visible=not is_left,
-            ),
-            update(visible=own is not None and not is_left),
-            update(value=False, visible=not is_left),
-            update(value=leave_label(number, say=say), visible=not is_left, interactive=False),
-            update(value=again_label(number, say=say), visible=is_left),
-            face_line(number, has_own=own is not None, is_left=is_left, say=say),
-            number,
-        )
-
-
-class ModelHandlers:
-    """What the controls of the *Models* page do; a visitor's run is in the state they are given.
-
-    Args:
-        loops: Runs the loop.
-        pictures: What the page serves files from.
-        publisher: Sends a model to the Hub; None where the app has no right to.
-        missing: Then, what it was started without, in a sentence.
-    """
-
-    def __init__(
-        self,
-        loops: LoopQueue,
-        *,
-        pictures: PictureFolder,
-        publisher: Publisher | None,
-        missing: str,
-    ) -> None:
-        self._loops = loops
-        self._pictures = pictures
-        self._publisher = publisher
-        self._missing = missing
-
-    def set_target(self, request: Request, target: str) -> Any:
-        """Offer the methods that apply to a kind of model."""
-        say = speaker_of(request)
-        choices = method_choices(LoopSettings(target).target, say=say)
-        return update(choices=choices, value=choices[0][1])
-
-    def start_loop(
-        self,
-        request: Request,
-        target: str,
-        label: str,
-        share: float,
-        method: str,
-        n_models: int,
-        n_people: int,
-        run: LoopRun | None,
-    ) -> tuple[Any, ...]:
-        """Put a run into the queue, one per visitor at a time."""
-        say = speaker_of(request)
-        if run is not None and not self._loops.look(run).is_over:
-            raise InvalidArgumentError(
-                "One run at a time must be enough, got another. Cancel yours or wait for its end."
-            )
-        run = self._loops.enter(LoopSettings(target, label, share, method, n_models, n_people))
-        return *_progress(self._loops.look(run), say=say), update(visible=False), run
-
-    def watch_loop(self, request: Request, run: LoopRun | None) -> tuple[Any, ...]:
-        """Show how far the run is, and what it found once it is done."""
-        say = speaker_of(request)
-        if run is None:
-            return *(SKIP for _ in range(4)), update(active=False), *_NO_RESULT, None
-        view, evidence = self._loops.look(run), run.evidence
-        if evidence is None:
-            return *_progress(view, say=say), *_NO_RESULT, run
-        can_publish = self._publisher is not None and evidence.has_passed
-        return (
-            *_progress(view, say=say),
-            update(visible=True),
-            verdict_line(evidence, say=say),
-            charts_html(evidence, say=say),
-            numbers_table(evidence, say=say),
-            update(interactive=can_publish),
-            publish_line(evidence, self._missing, say=say),
-            run,  # Set again, so that it is not too old while somebody looks.
-        )
-
-    def cancel_loop(self, run: LoopRun | None) -> Any:
-        """End the run."""
-        if run is not None:
-            self._loops.cancel(run)
-        return update(interactive=False)
-
-    def download_model(self, run: LoopRun | None) -> str:
-        """Make one file of the model and its evidence."""
-        return self._pictures.file(_found(run).archive(), ARCHIVE)
-
-    def publish_model(self, request: Request, run: LoopRun | None) -> str:
-        """Publish the model, where the app may and the gate allows it."""
-        evidence = _found(run)
-        if self._publisher is None:
-            raise InvalidArgumentError(publish_line(None, self._missing))
-        return speaker_of(request).retell(evidence.publish(self._publisher))
-
-
-class OwnModelHandlers:
-    """Publishes a model to the account of a visitor who signed in, by their own right.
-
-    Gradio reads profile and token from the visitor's cookie; they stay in the call.
-    """
-
-    def __init__(self, sign_in: SignIn) -> None:
-        self._sign_in = sign_in
-
-    def publish_own(
-        self,
-        request: Request,
-        run: LoopRun | None,
-        name: str,
-        profile: Profile | None,
-        token: Token | None,
-    ) -> str:
-        """Publish the model of this tab's run, where the gate allows it."""
-        publisher = self._sign_in.publisher(
-            name or "",
-            owner=profile.username if profile else None,
-            token=token.token if token else None,
-        )
-        return speaker_of(request).retell(_found(run).publish(publisher))
-
-
-class GreetingHandlers:
-    """Says in a browser's language what it cannot translate by itself.
-
-    That are texts with values in them, and what stands for a picture: Gradio translates that once,
-    and no more when the picture is shown again.
-
-    Args:
-        examples: Pictures of nobody.
-        previews: Their ladders, in their order.
-        about: Says the *About* page.
-        alt_texts: What stands for each picture.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[Path],
-        previews: Sequence[Preview],
-        *,
-        about: Callable[..., str],
-        alt_texts: Sequence[str],
-    ) -> None:
-        self._examples = tuple(examples)
-        self._previews = tuple(previews)
-        self._about = about
-        self._alt_texts = tuple(alt_texts)
-
-    def greet(self, request: Request) -> Any:
-        """Say them again, unless the page came in that language."""
-        say = speaker_of(request)
-        if say is ENGLISH:
-            return tuple(SKIP for _ in range(4 + len(self._alt_texts)))
-        first = preview_html(self._previews[0], say=say) if self._previews else SKIP
-        captioned = update(value=_captioned(self._examples, say=say))
-        described = (update(alt_text=say(text)) for text in self._alt_texts)
-        return self._about(say=say), number_text(say=say), captioned, first, *described
-
-
-class PreviewHandlers:
-    """Shows the ladders of the examples that were made beforehand, before any model is warm."""
-
-    def __init__(self, previews: Sequence[Preview]) -> None:
-        self._previews = tuple(previews)
-
-    def show_preview(self, request: Request, event: Picked) -> Any:
-        """Show the ladder of the example that was picked, while its own is made."""
-        index = event.index
-        if not isinstance(index, int) or not 0 <= index < len(self._previews):
-            return SKIP
-        return preview_html(self._previews[index], say=speaker_of(request))
-
-
-class ApiHandlers:
-    """What programs may call, by the names in `routes.PUBLIC_CALLS`; every call stands alone.
-
-    Their docstrings are the description that programs get.
-
-    Args:
-        calls: Makes pictures.
-        desk: Knows where a dial stands by some answers.
-        pictures: What the page serves files from.
-        report: What `GET /health` tells.
-    """
-
-    def __init__(
-        self,
-        calls: PublicCalls,
-        desk: RatingDesk,
-        *,
-        pictures: PictureFolder,
-        report: Callable[[], Mapping[str, Any]],
-    ) -> None:
-        self._calls = calls
-        self._desk = desk
-        self._pictures = pictures
-        self._report = report
-
-    def anonymize(
-        self,
-        photo: FileData,
-        strength: float = POPULATION_STRENGTH,
-        keep: list[Attribute] | None = None,
-        hide: list[Attribute] | None = None,
-    ) -> tuple[FileData, dict[str, Any]]:
-        """Replace every face found in one photo by one that does not exist.
-
-        The photo is read in memory and deleted at once; nothing of it is stored. The picture can
-        be fetched for about 15 minutes and carries no metadata but the mark that it was edited.
-
-        Args:
-            photo: One uploaded picture (JPEG, PNG, WebP and the like; at most 25 MB), no address.
-            strength: How much of a face is replaced, in [0, 1]: 0 keeps it, 1 replaces it
-                completely, 0.8 is where every dial starts.
-            keep: Attributes to keep from the photo, at the price of some privacy.
-            hide: Attributes to drop and draw at random.
-
-        Returns:
-            The picture, a PNG of at most 2048 pixels on its longer side.
-            The report: strength, noise (sigma), privacy loss (mu, epsilon at delta; null without
-            a guarantee, with the reason), faces, model, and what is not covered.
-        """
-        made = self._calls.anonymize(photo, strength, keep=keep, hide=hide)
-        return self._file(made.variants[0], PICTURE_NAME), made.report
-
-    def ladder(
-        self, photo: FileData, strengths: list[float] | None = None
-    ) -> tuple[list[FileData], dict[str, Any]]:
-        """Replace every face found in one photo, at several strengths on one noise path.
-
-        All of the pictures together tell no more than the weakest. See anonymize for the rest.
-
-        Args:
-            photo: One uploaded picture, no address.
-            strengths: 1 to 10 different numbers in [0, 1]; 0.2, 0.4, 0.6, 0.8 and 1 by default.
-
-        Returns:
-            The pictures, in the order of the strengths.
-            The report, one entry in variants for each picture, and what they cost together.
-        """
-        made = self._calls.ladder(photo, strengths)
-        files = [self._file(v, picture_name(i)) for i, v in enumerate(made.variants, 1)]
-        return files, made.report
-
-    def recommend(self, history: list[JudgedStrength] | None = None) -> dict[str, Any]:
-        """Recommend a strength by answers to "how is it?"; nothing is remembered.
-
-        Args:
-            history: At most 200 answers, the latest last: strength in [0, 1]; just_right from 0
-                (still far too recognisable) over 2 (just right) to 4 (changed far too much); and
-                the photo it was about, by any name, if there are several.
-
-        Returns:
-            strength in [0, 1] for the photo of the latest answer, with low and high of the 90 %
-            interval of the ideal; source "own" once the answers say enough, else "population".
-        """
-        judgements = read_history(history)
-        return recommendation(self._desk.recommend(judgements, photo_id=photo_of(judgements)))
-
-    def health(self) -> dict[str, Any]:
-        """Tell how the app is: versions, digest of the model, age of the copy, length of the queue.
-
-        Returns:
-            The same as GET /health.
-        """
-        return dict(self._report())
-
-    def _file(self, variant: Variant, name: str) -> FileData:
-        path = self._pictures.download(variant, name=name)
-        # As a dictionary: Gradio would not find it in a list, and never delete the file.
-        return picture_file(path, name)
-
-
-_NO_RESULT = tuple(SKIP for _ in range(6))
-
-
-def _captioned(examples: Sequence[Path], *, say: Speaker = ENGLISH) -> list[tuple[str, str]]:
-    """Return the gallery's pictures, each with what stands for it."""
-    return [
-        (str(path), say("Example {number}", number=number))
-        for number, path in enumerate(examples, 1)
-    ]
-
-
 def _choices(offered: Iterable[tuple[str, Any]]) -> list[tuple[Any, Any]]:
     """Let the browser say what is offered; the values are the same in every language."""
     return [(local(name), value) for name, value in offered]
@@ -1009,32 +606,6 @@ def _choices(offered: Iterable[tuple[str, Any]]) -> list[tuple[Any, Any]]:
 def _answers(offered: Iterable[str]) -> list[tuple[Any, Any]]:
     """Do the same for answers whose value is their English name."""
     return _choices((name, name) for name in offered)
-
-
-def _found(run: LoopRun | None) -> Evidence:
-    if run is None or run.evidence is None:
-        raise InvalidArgumentError("The loop must have been run in this tab. Run it first.")
-    return run.evidence
-
-
-def _progress(view: RunView, *, say: Speaker) -> tuple[Any, ...]:
-    """Show what runs, its steps, the button that fits, and whether to look again."""
-    return (
-        said_line(view, say=say),
-        update(value=steps_html(view, say=say), visible=True),
-        update(visible=view.is_over),
-        update(visible=not view.is_over, interactive=not view.is_over),
-        update(active=not view.is_over),
-    )
-
-
-def _shown(*, dial: bool, page: bool) -> tuple[Any, Any]:
-    return update(visible=dial), update(visible=page)
-
-
-def _no_face() -> tuple[Any, ...]:
-    """Show the dial of all faces, in the order of `_Faces.shown`."""
-    return update(visible=True), update(visible=False), *(SKIP for _ in range(6)), 0
 
 
 def _face_choices(boxes: Sequence[Sequence[float]], *, say: Speaker) -> list[tuple[str, int]]:
@@ -1245,7 +816,7 @@ class _Start:
             gr.HTML(waiting_html(local(PLACE)), elem_id=WAITING_ID)
             gr.Markdown(local(EXAMPLES_LINE), visible=bool(examples))
             self.gallery = gr.Gallery(
-                _captioned(examples),
+                captioned(examples),
                 label=local("Example photos"),
                 show_label=False,
                 columns=6,
@@ -1358,7 +929,7 @@ class _Faces:
 
     @property
     def shown(self) -> list[Any]:
-        """What shows the chosen face, in the order of `_no_face` after the dial of all faces."""
+        """What shows the chosen face, in the order of `no_face` after the dial of all."""
         return [
             *(self.one, self.strength, self.follow, self.permission),
             *(self.leave, self.again, self.said, self.number),
@@ -1510,7 +1081,7 @@ class _Models:
 
     @property
     def progress(self) -> list[Any]:
-        """What shows how far a run is, in the order of `_progress`."""
+        """What shows how far a run is, in the order of `_progress` in `handlers.models`."""
         return [self.said, self.steps, self.start, self.cancel, self.timer]
 
 

@@ -9,7 +9,7 @@ import gradio as gr
 import pytest
 import yaml
 
-from app import OwnModelHandlers, build_page, for_visitor
+from app import build_page, for_visitor
 from feedback import RatingStore
 from feedback.remote.base import NullRemote
 from feedback.sync.loop import Sync
@@ -18,6 +18,7 @@ from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces import HogDetector
 from shell.desk import RatingDesk
+from shell.handlers.models import OwnModelHandlers
 from shell.models import LoopQueue
 from shell.routes import PUBLIC_CALLS
 from shell.sign_in import OWN_NAME, SIGN_IN, SIGN_IN_FIRST, SignIn, find_sign_in
