@@ -33,28 +33,24 @@ from feedback import (
     ReleaseAccount,
     load_keys,
 )
-from feedback.columns import Source
 from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
 from privacy_core.attributes import load_predictor
 from privacy_core.backends.base import FaceRequest
 from privacy_core.backends.embedded import MODEL_FOLDER, EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError, PhotoError, PrivacyDialError
-from privacy_core.faces import default_detector, read_photo
+from privacy_core.faces import default_detector
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
 from privacy_core.recognition import DlibRecogniser
-from privacy_core.report import of_face, verified_share, worst_case
-from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
+from privacy_core.schema import AttributePolicy, StrengthCurve
 from shell.about import about_text
 from shell.api import PublicCalls
-from shell.callers import Picked, Progress, Request, session_of, speaker_of
-from shell.chart import dial_chart, dial_csv
+from shell.callers import Progress, speaker_of
 from shell.copying import Load, health_report, open_copy, running
 from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
-from shell.desk import Clicks, RatingDesk
-from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor, starting_prior
-from shell.dial_words import progress_line, set_line, use_label, why_lines
+from shell.desk import RatingDesk
+from shell.dial import POPULATION_STRENGTH, privacy_floor, starting_prior
 from shell.evidence import Publisher, open_publisher
 from shell.face_words import (
     ALL_FACES,
@@ -62,21 +58,19 @@ from shell.face_words import (
     HIDE_CHOICES,
     KEEP_CHOICES,
     OBSERVE,
-    ONE_STRENGTH,
     PERMISSION,
     WHICH_FACE,
     WHICH_FACE_INFO,
-    mixed_lines,
-    place_label,
 )
 from shell.gpu import GrantedBackend, find_grant
 from shell.handlers.api import ApiHandlers
 from shell.handlers.crowd import CrowdHandlers
 from shell.handlers.faces import FaceHandlers
 from shell.handlers.greeting import GreetingHandlers, PreviewHandlers, captioned
-from shell.handlers.groups import no_face, show_groups
+from shell.handlers.judging import JudgingHandlers
 from shell.handlers.likeness import LikenessHandlers
 from shell.handlers.models import ModelHandlers, OwnModelHandlers
+from shell.handlers.protect import PhotoHandlers
 from shell.headers import OwnPagesOnly, SecurityHeaders
 from shell.languages import ENGLISH, Speaker, message, speaker
 from shell.likeness import MEASURE, MEASURE_INFO, LikenessMeter, find_meter
@@ -97,7 +91,7 @@ from shell.model_words import (
 )
 from shell.models import PASSED_ON, LoopQueue
 from shell.observer import Observer
-from shell.pictures import PictureFolder, Uploads, numbered, take_upload, tile
+from shell.pictures import PictureFolder, Uploads
 from shell.previews import Preview, example_photos, preview_html, read_previews
 from shell.refusals import sentence_of
 from shell.routes import (
@@ -109,7 +103,6 @@ from shell.routes import (
     QuietErrors,
     SmallBodies,
 )
-from shell.saving import chart_files, save_links
 from shell.sign_in import (
     OWN_NAME,
     SIGN_IN,
@@ -135,8 +128,7 @@ from shell.style import (
     SCROLL_TO_HEADING,
     SCROLL_TO_LOOP,
 )
-from shell.updates import SKIP, Update, update
-from shell.visit import OpenPhotos, Visit
+from shell.updates import Update
 from shell.waiting import PLACE, SAY_PLACE, WAITING_ID, PoliteQueue, waiting_html
 from shell.wording import (
     COMPARED,
@@ -146,28 +138,13 @@ from shell.wording import (
     EXAMPLES_LINE,
     INTRO,
     JUST_RIGHT,
-    KEEP,
     LETTERS,
     NONE,
     OWN_NOISE,
-    PUBLISH,
     QUESTION,
-    REVEALED,
     TILES,
     WHY_NOT,
-    erased_line,
-    found_line,
-    measured_line,
     number_text,
-    privacy_line,
-    read_answer,
-    reveal_line,
-    saved_line,
-    storage_line,
-    tile_label,
-    total_line,
-    undone_line,
-    worst_line,
 )
 
 ROOT = Path(__file__).resolve().parent
@@ -289,315 +266,6 @@ def _fault(error: Exception, say: Speaker, name: str) -> gr.Error:
     return gr.Error(sentence, duration=None, title=title, print_exception=False)
 
 
-class Handlers:
-    """What the page's controls do; every value about a visitor is in the `Visit` they are given.
-
-    Args:
-        anonymizer: Makes variants.
-        desk: Asks and keeps.
-        examples: Pictures of nobody.
-        pictures: What the page serves pictures from.
-        curve: How strength was measured, None where it was not.
-        uploads: Paths that the server itself gave to uploads; others are never opened.
-    """
-
-    def __init__(
-        self,
-        anonymizer: Anonymizer,
-        desk: RatingDesk,
-        *,
-        uploads: set[str],
-        examples: Sequence[Path],
-        pictures: PictureFolder,
-        curve: StrengthCurve | None,
-    ) -> None:
-        self._anonymizer = anonymizer
-        self._desk = desk
-        self._uploads = uploads
-        self._examples = tuple(examples)
-        self._pictures = pictures
-        self._curve = curve
-        self._open_photos = OpenPhotos()
-
-    def load(self, request: Request, history: object) -> tuple[Any, ...]:
-        """Greet a browser: say how answers are kept, and drop a record that cannot be opened."""
-        say = speaker_of(request)
-        if refusal := self._desk.refusal(history):
-            gr.Warning(say.fault(refusal), title=say("Starting again"))
-            history = ""
-        return self._storage(say=say), history
-
-    def open_upload(
-        self,
-        request: Request,
-        path: str | None,
-        history: object,
-        visit: Visit | None,
-        progress: Progress,
-    ) -> Any:
-        """Read an uploaded photo or webcam frame, and delete the file at once."""
-        say = speaker_of(request)
-        if path is None:  # The field was emptied, or the camera chosen.
-            return SKIP
-        data = take_upload(path, self._uploads)
-        return self._open(data, "own_photo", history, visit, progress, say=say)
-
-    def open_example(
-        self,
-        request: Request,
-        event: Picked,
-        history: object,
-        visit: Visit | None,
-        progress: Progress,
-    ) -> tuple[Any, ...]:
-        """Read one of the example pictures."""
-        say = speaker_of(request)
-        index = event.index
-        if not isinstance(index, int) or not 0 <= index < len(self._examples):
-            raise PhotoError("`example` must be one of those shown, got another. Choose one.")
-        data = self._examples[index].read_bytes()
-        return self._open(data, "synthetic_face", history, visit, progress, say=say)
-
-    def turn(self, request: Request, strength: float, visit: Visit | None) -> tuple[Any, ...]:
-        """Show the variant at another strength."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        return *self.show(visit.variant(strength), say=say), visit
-
-    def compare(self, is_shown: bool) -> tuple[Any, Any]:
-        """Show or hide the original beside the variant, and what that means."""
-        return update(visible=bool(is_shown)), update(visible=bool(is_shown))
-
-    def set_policy(
-        self,
-        request: Request,
-        keep: list[str],
-        hide: list[str],
-        strength: float,
-        visit: Visit | None,
-    ) -> tuple[Any, ...]:
-        """Treat attributes differently and show the variant again."""
-        visit = visit or Visit()
-        visit.set_policy(AttributePolicy(keep=tuple(sorted(keep)), hide=tuple(sorted(hide))))
-        variant = visit.variant(strength)
-        return *self.show(variant, say=speaker_of(request)), visit
-
-    def settle(self, own: float, number: int, strength: float, visit: Visit | None) -> Visit:
-        """Take the dial of a face as it stands, in case a download overtook the finger."""
-        visit = visit or Visit()
-        if number and own != visit.strengths.get(number - 1, strength):
-            visit.turn_face(number, own)
-        return visit
-
-    def download(self, request: Request, strength: float, visit: Visit | None) -> tuple[Any, ...]:
-        """Make the file of the variant that is shown, and count it."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        variant = visit.variant(strength)
-        file = self._pictures.download(variant)
-        total = visit.release(variant)
-        return file, total_line(total, visit.n_downloads, visit.n_left, say=say), visit
-
-    def ask(self, request: Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
-        """Start a page of blinded variants."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        token, variants = self._desk.ask(visit, session=session_of(request), history=history)
-        box = visit.photo().faces[0].box
-        pictures = [self._pictures.preview(tile(v.image, box)) for v in variants]
-        original = self._pictures.preview(tile(visit.photo().photo.pixels, box))
-        heading, *shown = _asking(is_asked=True, say=say)
-        return (
-            f"{heading} {say(ONE_STRENGTH)}" if len(visit.photo().faces) > 1 else heading,
-            *shown,
-            *(
-                update(value=picture, label=letter)
-                for picture, letter in zip(pictures, LETTERS, strict=True)
-            ),
-            original,
-            *show_groups(dial=False, page=True),
-            update(visible=True),
-            update(visible=bool(visit.answered)),
-            token,
-            None,
-            *_second_question(None),
-            visit,
-        )
-
-    def choose(self, best: str | None, visit: Visit | None) -> tuple[Any, ...]:
-        """Ask the second question once a variant, or none, is chosen."""
-        visit = visit or Visit()
-        self._desk.note_choice(visit)
-        return *_second_question(best), visit
-
-    def answer(
-        self,
-        request: Request,
-        token: str,
-        best: str | None,
-        just_right: str | None,
-        why_not: str | None,
-        agreed: Sequence[str],
-        history: object,
-        visit: Visit | None,
-    ) -> tuple[Any, ...]:
-        """Take the answer, reveal the strengths, and show where the dial stands now."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        position, judged = read_answer(best, just_right, why_not)
-        visit.photo()  # Before anything is stored: it may have been dropped.
-        outcome = self._desk.answer(
-            visit,
-            Clicks(
-                token=token or "",
-                session=session_of(request),
-                best=position,
-                just_right=judged,
-                has_consent=KEEP in agreed,
-                may_publish=PUBLISH in agreed,
-            ),
-            history=history,
-        )
-        lines = (
-            reveal_line(outcome.variants, position, say=say),
-            saved_line(outcome.n_saved, outcome.recovery_code, say=say),
-        )
-        labels = [
-            update(label=tile_label(i, variant, position, say=say))
-            for i, variant in enumerate(outcome.variants)
-        ]
-        standing = self._desk.standing(visit, outcome.history)
-        return (
-            *labels,
-            *_asking(is_asked=False, say=say),
-            "\n\n".join(lines),
-            *_standing(standing, say=say),
-            "",
-            outcome.history,
-            self._storage(say=say),
-            visit,
-        )
-
-    def undo(self, request: Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
-        """Take back the latest answered page, and show where the dial stands without it."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.photo()
-        n_removed, left = self._desk.undo(visit, history=history)
-        return (
-            update(visible=False),
-            *_asking(is_asked=False, say=say),
-            undone_line(n_removed, say=say),
-            *_standing(self._desk.standing(visit, left), say=say),
-            "",
-            left,
-            self._storage(say=say),
-            visit,
-        )
-
-    def use(self, request: Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
-        """Set the dial to the decision."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        standing = self._desk.standing(visit, history)
-        visit.question = None
-        return (
-            *show_groups(dial=True, page=False),
-            set_line(standing, say=say),
-            standing.strength,
-            *self.show(visit.variant(standing.strength), say=say),
-            0,
-            *no_face(),
-            "",
-            visit,
-        )
-
-    def leave(self, visit: Visit | None) -> tuple[Any, ...]:
-        """Go back to the dial as it was."""
-        visit = visit or Visit()
-        visit.question = None
-        return *show_groups(dial=True, page=False), "", visit
-
-    def close_photo(self, visit: Visit | None) -> tuple[Any, ...]:
-        """Drop the photo and go back to the start."""
-        visit = visit or Visit()
-        visit.forget_photo()
-        return update(visible=True), *show_groups(dial=False, page=False), None, None, "", "", visit
-
-    def erase(
-        self, request: Request, code: str, history: object, visit: Visit | None
-    ) -> tuple[Any, ...]:
-        """Erase a rater's answers, here, in the browser, and in time in the remote."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        receipt = self._desk.erase(visit, code=code or "", history=history)
-        return erased_line(receipt, say=say), "", "", self._storage(say=say), "", "", "", visit
-
-    def _open(
-        self,
-        data: bytes,
-        source: Source,
-        history: object,
-        visit: Visit | None,
-        progress: Progress,
-        *,
-        say: Speaker,
-    ) -> tuple[Any, ...]:
-        visit = visit or Visit()
-        progress(0.1, desc=say("Looking for faces"))
-        visit.open(self._anonymizer, read_photo(data), source=source)
-        self._open_photos.add(visit)
-        progress(0.7, desc=say("Making a variant"))
-        opened = visit.photo()
-        standing = self._desk.standing(visit, history)
-        pixels, faces = opened.photo.pixels, opened.faces
-        picture, line = self.show(opened.variant(standing.strength), say=say)
-        return (
-            update(visible=False),
-            *show_groups(dial=True, page=False),
-            found_line(len(faces), opened.photo.notes, say=say),
-            self._pictures.preview(numbered(pixels, faces) if len(faces) > 1 else pixels),
-            picture,
-            standing.strength,
-            line,
-            [],
-            [],
-            set_line(standing, say=say),
-            "",
-            update(visible=len(faces) > 1),
-            update(choices=_face_choices([face.box for face in faces], say=say), value=0),
-            *no_face(),
-            visit,
-        )
-
-    def show(self, variant: Variant, *, say: Speaker) -> tuple[str, str]:
-        """Return the picture of a variant, and what holds for it."""
-        return self._pictures.preview(variant.image), self._line(variant, say=say)
-
-    def _storage(self, *, say: Speaker) -> str:
-        return storage_line(self._desk.health(), say=say)
-
-    def _line(self, variant: Variant, *, say: Speaker) -> str:
-        """Say what is guaranteed, for each face where they are treated differently."""
-        if not variant.is_mixed:
-            return self._said(variant, say=say)
-        alike: dict[object, list[int]] = {}
-        for number, face in enumerate(variant.faces, 1):
-            if face.treatment == "generated":
-                alike.setdefault((face.strength, face.sigma), []).append(number)
-        lines = [
-            (faces, self._said(of_face(variant, faces[0]), say=say)) for faces in alike.values()
-        ]
-        return mixed_lines(variant, lines, say=say)
-
-    def _said(self, variant: Variant, *, say: Speaker) -> str:
-        """Say what is guaranteed, and what was measured where the policy is the measured one."""
-        measured = measured_line(verified_share(variant, self._curve), say=say)
-        rate = worst_case(variant, self._curve)["true_positive_rate"]
-        worst = worst_line(rate, say=say) if measured and isinstance(rate, float) else ""
-        return privacy_line(variant, say=say) + measured + worst
-
-
 def _choices(offered: Iterable[tuple[str, Any]]) -> list[tuple[Any, Any]]:
     """Let the browser say what is offered; the values are the same in every language."""
     return [(local(name), value) for name, value in offered]
@@ -606,46 +274,6 @@ def _choices(offered: Iterable[tuple[str, Any]]) -> list[tuple[Any, Any]]:
 def _answers(offered: Iterable[str]) -> list[tuple[Any, Any]]:
     """Do the same for answers whose value is their English name."""
     return _choices((name, name) for name in offered)
-
-
-def _face_choices(boxes: Sequence[Sequence[float]], *, say: Speaker) -> list[tuple[str, int]]:
-    numbers = range(1, len(boxes) + 1)
-    return [
-        (say(ALL_FACES), 0),
-        *((place_label(number, boxes, say=say), number) for number in numbers),
-    ]
-
-
-def _asking(*, is_asked: bool, say: Speaker) -> tuple[Any, Any, Any]:
-    """Show the questions or the result, under their heading."""
-    heading = say(QUESTION) if is_asked else say(REVEALED)
-    return heading, update(visible=is_asked), update(visible=not is_asked)
-
-
-def _second_question(best: str | None) -> tuple[Any, Any]:
-    """Show what is asked after the first answer, and forget what was answered to it."""
-    return (
-        update(value=None, visible=best in tuple(LETTERS)),
-        update(value=None, visible=best == NONE),
-    )
-
-
-def _standing(standing: Standing, *, say: Speaker) -> tuple[Any, ...]:
-    """Show chart, progress, reasons, and the button that fits best first."""
-    chart = dial_chart(standing, say=say)
-
-    def label(kind: str) -> str:
-        return say("Save as {kind}", kind=kind)
-
-    more = say("Four more anyway") if standing.is_settled else say("Next four")
-    main, other = ("secondary", "primary") if standing.is_settled else ("primary", "secondary")
-    return (
-        chart + save_links("dial", chart_files(chart, dial_csv(standing)), label=label),
-        progress_line(standing, say=say),
-        why_lines(standing, say=say),
-        update(value=more, variant=main),
-        update(value=use_label(standing, say=say), variant=other),
-    )
 
 
 async def _refuse_links(path: str | Path | None) -> str | None:
@@ -704,7 +332,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
     ) as page:
         page.temp_file_sets[0] = page.upload_file_set = Uploads()
         pictures = PictureFolder(cache, source_type=anonymizer.backend.digital_source_type)
-        handlers = Handlers(
+        handlers = PhotoHandlers(
             anonymizer,
             desk,
             uploads=page.upload_file_set,
@@ -712,6 +340,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
             pictures=pictures,
             curve=curve,
         )
+        judging = JudgingHandlers(desk, pictures=pictures, show=handlers.show, warn=gr.Warning)
         memory = _Memory()
         gr.Markdown(local(INTRO))
         timer = gr.Timer(1.0, active=False)
@@ -719,7 +348,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
             start = _Start(examples, previews)
             dial = _Dial(can_observe=observer is not None, can_measure=meter is not None)
             blind = _BlindPage()
-            storage = _add_erasure(handlers, memory, blind)
+            storage = _add_erasure(judging, memory, blind)
         publisher, missing = publishing
         if publisher is None and sign_in is not None:
             missing = SIGNED_IN_INSTEAD
@@ -740,8 +369,8 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         _wire_dial(handlers, memory, dial)
         _wire_faces(FaceHandlers(handlers.show, observer=observer), memory, dial)
         _wire_likeness(LikenessHandlers(meter), memory, dial)
-        _wire_page(handlers, memory, dial, blind)
-        _wire_result(handlers, memory, dial, blind, storage)
+        _wire_page(judging, memory, dial, blind)
+        _wire_result(judging, memory, dial, blind, storage)
         calls = PublicCalls(anonymizer, uploads=page.upload_file_set, curve=curve)
         _wire_api(page, ApiHandlers(calls, desk, pictures=pictures, report=report))
         for script in (LANGUAGE, ANNOUNCE, ARROWS, SAY_PLACE):
@@ -753,7 +382,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         greeted = [told, dial.number, start.gallery, start.preview, *pictured]
         page.load(for_visitor(greeting.greet), None, greeted, show_progress="hidden", **_QUICK)
         loading = page.load(
-            for_visitor(handlers.load), [memory.history], [storage, memory.history], **_QUICK
+            for_visitor(judging.load), [memory.history], [storage, memory.history], **_QUICK
         )
         loading.success(None, memory.history, None, js=CLEAR_RECORD)
     _close_others(page)
@@ -997,14 +626,14 @@ class _BlindPage:
 
     @property
     def answers(self) -> list[Any]:
-        """What an answer is made from, in the order of `Handlers.answer`."""
+        """What an answer is made from, in the order of `JudgingHandlers.answer`."""
         return [
             self.token, self.best, self.just_right, self.why_not, self.agreed
         ]  # fmt: skip
 
     @property
     def standing(self) -> list[Any]:
-        """What shows where the dial stands, in the order of `_standing`."""
+        """What shows where the dial stands, in the order of `_standing` in `handlers.judging`."""
         return [self.chart, self.progress, self.why, self.more, self.use]
 
 
@@ -1111,7 +740,7 @@ def _picture(label: Any, alt_text: str, *, min_width: int) -> gr.Image:
     )
 
 
-def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.Markdown:
+def _add_erasure(handlers: JudgingHandlers, memory: _Memory, blind: _BlindPage) -> gr.Markdown:
     """Add the button that deletes, and the line that says how answers are kept."""
     with gr.Accordion(local("Delete my answers"), open=False):
         storage = gr.Markdown(elem_id="storage", elem_classes="quiet")
@@ -1131,7 +760,7 @@ def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.M
 
 
 def _wire_photo(
-    handlers: Handlers, memory: _Memory, start: _Start, dial: _Dial, blind: _BlindPage
+    handlers: PhotoHandlers, memory: _Memory, start: _Start, dial: _Dial, blind: _BlindPage
 ) -> None:
     known = [memory.history, memory.visit]
     groups = [start.group, dial.group, blind.group]
@@ -1152,7 +781,7 @@ def _wire_photo(
     dial.other.click(for_visitor(handlers.close_photo), [memory.visit], closed, **_QUICK)
 
 
-def _wire_dial(handlers: Handlers, memory: _Memory, dial: _Dial) -> None:
+def _wire_dial(handlers: PhotoHandlers, memory: _Memory, dial: _Dial) -> None:
     visit = memory.visit
     shown = [dial.variant, dial.privacy, visit]
     dial.compare.input(
@@ -1208,7 +837,7 @@ def _wire_likeness(handlers: LikenessHandlers, memory: _Memory, dial: _Dial) -> 
         changed(for_visitor(handlers.measure), asked, [dial.likeness], **_LIVE)
 
 
-def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
+def _wire_page(handlers: JudgingHandlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
     second = [blind.just_right, blind.why_not]
     asked = [
         *(blind.heading, blind.questions, blind.result, *blind.tiles, blind.original),
@@ -1227,7 +856,7 @@ def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPa
 
 
 def _wire_result(
-    handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage, storage: gr.Markdown
+    handlers: JudgingHandlers, memory: _Memory, dial: _Dial, blind: _BlindPage, storage: gr.Markdown
 ) -> None:
     known = [memory.history, memory.visit]
     revealed = [

@@ -30,6 +30,7 @@ from shell import desk as desks
 from shell import pictures
 from shell import visit as visits
 from shell.desk import Clicks, RatingDesk
+from shell.handlers.protect import PhotoHandlers
 from shell.pictures import PictureFolder, tile
 from shell.routes import PUBLIC_CALLS
 from shell.visit import Visit, working_photo
@@ -162,7 +163,7 @@ def test_a_large_photo_is_reduced_once_and_the_visitor_is_told(astronaut):
 def test_an_example_is_opened_as_a_synthetic_face(anonymizer, desk, astronaut, tmp_path):
     path = tmp_path / "example.png"
     Image.fromarray(astronaut).save(path)
-    handlers = app.Handlers(
+    handlers = PhotoHandlers(
         anonymizer,
         desk,
         uploads=set(),
