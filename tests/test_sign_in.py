@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import gradio as gr
 import pytest
@@ -103,6 +104,12 @@ def test_without_a_signed_in_visitor_nothing_is_sent(handlers, sent, run, who, r
         handlers.publish_own(REQUEST, run, OWN_NAME, who, right)
     assert sent == []
     assert SIGN_IN_FIRST.endswith("try again.")
+
+
+def test_gradio_reads_from_the_types_that_it_shall_pass_who_is_signed_in(handlers):
+    hints = get_type_hints(for_visitor(handlers.publish_own))
+    assert hints["profile"] == gr.OAuthProfile | None
+    assert hints["token"] == gr.OAuthToken | None
 
 
 @pytest.mark.parametrize("name", ["", "ben/model", "../x", "-x", "x" * 97, "a b", None])
