@@ -33,63 +33,47 @@ from feedback import (
     ReleaseAccount,
     load_keys,
 )
-from feedback.columns import Source
-from feedback.errors import StoreError
 from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
 from privacy_core.attributes import load_predictor
 from privacy_core.backends.base import FaceRequest
 from privacy_core.backends.embedded import MODEL_FOLDER, EmbeddedBackend
-from privacy_core.errors import (
-    FaceFailedError,
-    InvalidArgumentError,
-    PhotoError,
-    PrivacyDialError,
-)
-from privacy_core.faces import default_detector, read_photo
+from privacy_core.errors import InvalidArgumentError, PhotoError, PrivacyDialError
+from privacy_core.faces import default_detector
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
 from privacy_core.recognition import DlibRecogniser
-from privacy_core.report import of_face, verified_share, worst_case
-from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
+from privacy_core.schema import AttributePolicy, StrengthCurve
 from shell.about import about_text
-from shell.api import (
-    Attribute,
-    JudgedStrength,
-    PublicCalls,
-    photo_of,
-    picture_name,
-    read_history,
-    recommendation,
-)
-from shell.chart import dial_chart, dial_csv
+from shell.api import PublicCalls
+from shell.callers import Progress, speaker_of
 from shell.copying import Load, health_report, open_copy, running
 from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
-from shell.desk import Clicks, RatingDesk
-from shell.dial import POPULATION_STRENGTH, Standing, privacy_floor, starting_prior
-from shell.dial_words import progress_line, set_line, use_label, why_lines
-from shell.evidence import ARCHIVE, Evidence, Publisher, open_publisher
+from shell.desk import RatingDesk
+from shell.dial import POPULATION_STRENGTH, privacy_floor, starting_prior
+from shell.evidence import Publisher, open_publisher
 from shell.face_words import (
     ALL_FACES,
     FOLLOW,
     HIDE_CHOICES,
     KEEP_CHOICES,
     OBSERVE,
-    ONE_STRENGTH,
     PERMISSION,
     WHICH_FACE,
     WHICH_FACE_INFO,
-    again_label,
-    face_line,
-    leave_label,
-    mixed_lines,
-    own_strength_label,
-    place_label,
 )
 from shell.gpu import GrantedBackend, find_grant
+from shell.handlers.api import ApiHandlers
+from shell.handlers.crowd import CrowdHandlers
+from shell.handlers.faces import FaceHandlers
+from shell.handlers.greeting import GreetingHandlers, PreviewHandlers, captioned
+from shell.handlers.judging import JudgingHandlers
+from shell.handlers.likeness import LikenessHandlers
+from shell.handlers.models import ModelHandlers, OwnModelHandlers
+from shell.handlers.protect import PhotoHandlers
 from shell.headers import OwnPagesOnly, SecurityHeaders
-from shell.languages import ENGLISH, Speaker, language_of, message, speaker
-from shell.likeness import MEASURE, MEASURE_INFO, LikenessMeter, find_meter, likeness_html
+from shell.languages import ENGLISH, Speaker, message, speaker
+from shell.likeness import MEASURE, MEASURE_INFO, LikenessMeter, find_meter
 from shell.limits import Limiter, RateLimit, count_proxies
 from shell.loop import LoopSettings, plan_loop
 from shell.mcp_door import McpDoor, own_file
@@ -103,20 +87,14 @@ from shell.model_words import (
     N_PEOPLE_CHOICES,
     SHARE_CHOICES,
     TARGET_CHOICES,
-    charts_html,
     method_choices,
-    numbers_table,
-    publish_line,
-    said_line,
-    steps_html,
-    verdict_line,
 )
-from shell.models import PASSED_ON, LoopQueue, LoopRun, RunView
-from shell.observer import Observer, observed_html
-from shell.pictures import PICTURE_NAME, PictureFolder, Uploads, numbered, take_upload, tile
+from shell.models import PASSED_ON, LoopQueue
+from shell.observer import Observer
+from shell.pictures import PictureFolder, Uploads
 from shell.previews import Preview, example_photos, preview_html, read_previews
+from shell.refusals import sentence_of
 from shell.routes import (
-    CRASHED,
     NOT_UNDERSTOOD,
     PUBLIC_CALLS,
     ClosedDoors,
@@ -125,7 +103,6 @@ from shell.routes import (
     QuietErrors,
     SmallBodies,
 )
-from shell.saving import chart_files, save_links
 from shell.sign_in import (
     OWN_NAME,
     SIGN_IN,
@@ -151,7 +128,7 @@ from shell.style import (
     SCROLL_TO_HEADING,
     SCROLL_TO_LOOP,
 )
-from shell.visit import OpenPhotos, Visit
+from shell.updates import Update
 from shell.waiting import PLACE, SAY_PLACE, WAITING_ID, PoliteQueue, waiting_html
 from shell.wording import (
     COMPARED,
@@ -161,28 +138,13 @@ from shell.wording import (
     EXAMPLES_LINE,
     INTRO,
     JUST_RIGHT,
-    KEEP,
     LETTERS,
     NONE,
     OWN_NOISE,
-    PUBLISH,
     QUESTION,
-    REVEALED,
     TILES,
     WHY_NOT,
-    erased_line,
-    found_line,
-    measured_line,
     number_text,
-    privacy_line,
-    read_answer,
-    reveal_line,
-    saved_line,
-    storage_line,
-    tile_label,
-    total_line,
-    undone_line,
-    worst_line,
 )
 
 ROOT = Path(__file__).resolve().parent
@@ -219,846 +181,89 @@ def local(text: str) -> Any:
     return I18nData(text)
 
 
-def speaker_of(request: gr.Request) -> Speaker:
-    """Return who speaks the language that a browser asks for."""
-    return speaker(language_of(request.headers.get("accept-language")))
+_TYPES: dict[str, Any] = {
+    "FileData": gr.FileData,
+    "Picked": gr.SelectData,
+    "Profile": gr.OAuthProfile,
+    "Request": gr.Request,
+    "Token": gr.OAuthToken,
+}
+"""What Gradio calls the types by which handlers name what it shall give them."""
 
 
-def for_visitor(handler: Callable[..., T]) -> Callable[..., T]:
-    """Show expected failures as their sentence and anything else as one that tells nothing.
+def for_visitor(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler as Gradio calls it, for visitors.
 
-    They are said in the language of the request. Gradio gives it to whatever has a parameter of
-    that type, so one is added, first, where the handler itself has no use for it.
+    Expected failures are shown as their sentence and anything else as one that tells nothing, in
+    the language of the request. Gradio gives it to whatever has a parameter of that type, so one
+    is added, first, where the handler itself has no use for it.
     """
-    signature = inspect.signature(handler)
+    signature = _signature(handler)
     takes_request = "request" in signature.parameters
 
     @functools.wraps(handler)
-    def handle(self: Any, request: gr.Request, *args: Any) -> T:
+    def handle(request: gr.Request, *args: Any) -> Any:
         given = (request, *args) if takes_request else args
         try:
-            return handler(self, *given)
-        except gr.Error:
-            raise
+            return _rendered(handler(*given))
         except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
             fault = _fault(error, speaker_of(request), handler.__qualname__)
         raise fault
 
     if not takes_request:
-        first, *others = signature.parameters.values()
-        added = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        handle.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[first, added, *others]
-        )
-        handle.__annotations__ = {**handler.__annotations__, "request": gr.Request}
-    return handle
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        added = inspect.Parameter("request", kind, annotation=gr.Request)
+        signature = signature.replace(parameters=[added, *signature.parameters.values()])
+    return _typed(handle, signature)
 
 
-def for_program(handler: Callable[P, T]) -> Callable[P, T]:
+def for_program(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Do the same for calls by name, in English."""
 
     @functools.wraps(handler)
-    def handle(*args: P.args, **kwargs: P.kwargs) -> T:
+    def handle(*args: Any) -> Any:
         try:
-            return handler(*args, **kwargs)
-        except gr.Error:
-            raise
+            return _rendered(handler(*args))
         except Exception as error:  # noqa: BLE001 - what it says may hold what was uploaded
             fault = _fault(error, ENGLISH, handler.__qualname__)
         raise fault
 
+    return _typed(handle, _signature(handler))
+
+
+def _signature(handler: Callable[..., Any]) -> inspect.Signature:
+    """Return a handler's signature with Gradio's types where it has ours of the same use."""
+    signature = inspect.signature(handler, eval_str=True, locals=_TYPES)
+    parameters = [
+        parameter.replace(default=_PROGRESS) if parameter.annotation is Progress else parameter
+        for parameter in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters)
+
+
+def _typed(handle: Callable[..., Any], signature: inspect.Signature) -> Callable[..., Any]:
+    """Let Gradio find a signature, in both of the places where it looks."""
+    hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    hints["return"] = signature.return_annotation
+    given = {name: hint for name, hint in hints.items() if hint is not signature.empty}
+    for name, value in (("__signature__", signature), ("__annotations__", given)):
+        setattr(handle, name, value)
     return handle
+
+
+def _rendered(returned: Any) -> Any:
+    """Return what a handler returned with its updates as Gradio's."""
+    if isinstance(returned, Update):
+        return gr.update(**returned.settings)
+    if isinstance(returned, tuple):
+        return tuple(_rendered(value) for value in returned)
+    return returned
 
 
 def _fault(error: Exception, say: Speaker, name: str) -> gr.Error:
     """Return what is shown of what went wrong in a handler of some name."""
-    if isinstance(error, FaceFailedError):
-        sentence = say(
-            "Face {index} of {n_faces} could not be anonymized: {reason} Nothing was made. Cut the "
-            "photo down to the other faces, or choose another.",
-            index=error.index,
-            n_faces=error.n_faces,
-            reason=say.retell(error.reason),
-        )
-    elif isinstance(error, StoreError):
-        sys.stderr.write(f"The store of ratings: {type(error).__name__}\n")
-        sentence = say("Answers cannot be reached right now. Please try again later.")
-    elif isinstance(error, PrivacyDialError | FeedbackError):
-        sentence = say.fault(str(error))
-    else:
-        sys.stderr.write(f"{name} failed: {type(error).__name__}\n")
-        sentence = say(CRASHED)
-    title = say("That did not work")
+    sentence, title = sentence_of(error, say=say, name=name), say("That did not work")
     return gr.Error(sentence, duration=None, title=title, print_exception=False)
-
-
-class Handlers:
-    """What the page's controls do; every value about a visitor is in the `Visit` they are given.
-
-    Args:
-        anonymizer: Makes variants.
-        desk: Asks and keeps.
-        examples: Pictures of nobody.
-        pictures: What the page serves pictures from.
-        curve: How strength was measured, None where it was not.
-        uploads: Paths that the server itself gave to uploads; others are never opened.
-    """
-
-    def __init__(
-        self,
-        anonymizer: Anonymizer,
-        desk: RatingDesk,
-        *,
-        uploads: set[str],
-        examples: Sequence[Path],
-        pictures: PictureFolder,
-        curve: StrengthCurve | None,
-    ) -> None:
-        self._anonymizer = anonymizer
-        self._desk = desk
-        self._uploads = uploads
-        self._examples = tuple(examples)
-        self._pictures = pictures
-        self._curve = curve
-        self._open_photos = OpenPhotos()
-
-    @for_visitor
-    def load(self, request: gr.Request, history: object) -> tuple[Any, ...]:
-        """Greet a browser: say how answers are kept, and drop a record that cannot be opened."""
-        say = speaker_of(request)
-        if refusal := self._desk.refusal(history):
-            gr.Warning(say.fault(refusal), title=say("Starting again"))
-            history = ""
-        return self._storage(say=say), history
-
-    @for_visitor
-    def open_upload(
-        self,
-        request: gr.Request,
-        path: str | None,
-        history: object,
-        visit: Visit | None,
-        progress: gr.Progress = _PROGRESS,
-    ) -> Any:
-        """Read an uploaded photo or webcam frame, and delete the file at once."""
-        say = speaker_of(request)
-        if path is None:  # The field was emptied, or the camera chosen.
-            return gr.skip()
-        data = take_upload(path, self._uploads)
-        return self._open(data, "own_photo", history, visit, progress, say=say)
-
-    @for_visitor
-    def open_example(
-        self,
-        request: gr.Request,
-        event: gr.SelectData,
-        history: object,
-        visit: Visit | None,
-        progress: gr.Progress = _PROGRESS,
-    ) -> tuple[Any, ...]:
-        """Read one of the example pictures."""
-        say = speaker_of(request)
-        index = event.index
-        if not isinstance(index, int) or not 0 <= index < len(self._examples):
-            raise PhotoError("`example` must be one of those shown, got another. Choose one.")
-        data = self._examples[index].read_bytes()
-        return self._open(data, "synthetic_face", history, visit, progress, say=say)
-
-    @for_visitor
-    def turn(self, request: gr.Request, strength: float, visit: Visit | None) -> tuple[Any, ...]:
-        """Show the variant at another strength."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        return *self.show(visit.variant(strength), say=say), visit
-
-    @for_visitor
-    def compare(self, is_shown: bool) -> tuple[Any, Any]:
-        """Show or hide the original beside the variant, and what that means."""
-        return gr.update(visible=bool(is_shown)), gr.update(visible=bool(is_shown))
-
-    @for_visitor
-    def set_policy(
-        self,
-        request: gr.Request,
-        keep: list[str],
-        hide: list[str],
-        strength: float,
-        visit: Visit | None,
-    ) -> tuple[Any, ...]:
-        """Treat attributes differently and show the variant again."""
-        visit = visit or Visit()
-        visit.set_policy(AttributePolicy(keep=tuple(sorted(keep)), hide=tuple(sorted(hide))))
-        variant = visit.variant(strength)
-        return *self.show(variant, say=speaker_of(request)), visit
-
-    @for_visitor
-    def settle(self, own: float, number: int, strength: float, visit: Visit | None) -> Visit:
-        """Take the dial of a face as it stands, in case a download overtook the finger."""
-        visit = visit or Visit()
-        if number and own != visit.strengths.get(number - 1, strength):
-            visit.turn_face(number, own)
-        return visit
-
-    @for_visitor
-    def download(
-        self, request: gr.Request, strength: float, visit: Visit | None
-    ) -> tuple[Any, ...]:
-        """Make the file of the variant that is shown, and count it."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        variant = visit.variant(strength)
-        file = self._pictures.download(variant)
-        total = visit.release(variant)
-        return file, total_line(total, visit.n_downloads, visit.n_left, say=say), visit
-
-    @for_visitor
-    def ask(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
-        """Start a page of blinded variants."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        token, variants = self._desk.ask(visit, session=_session(request), history=history)
-        box = visit.photo().faces[0].box
-        pictures = [self._pictures.preview(tile(v.image, box)) for v in variants]
-        original = self._pictures.preview(tile(visit.photo().photo.pixels, box))
-        heading, *shown = _asking(is_asked=True, say=say)
-        return (
-            f"{heading} {say(ONE_STRENGTH)}" if len(visit.photo().faces) > 1 else heading,
-            *shown,
-            *(
-                gr.update(value=picture, label=letter)
-                for picture, letter in zip(pictures, LETTERS, strict=True)
-            ),
-            original,
-            *_shown(dial=False, page=True),
-            gr.update(visible=True),
-            gr.update(visible=bool(visit.answered)),
-            token,
-            None,
-            *_second_question(None),
-            visit,
-        )
-
-    @for_visitor
-    def choose(self, best: str | None, visit: Visit | None) -> tuple[Any, ...]:
-        """Ask the second question once a variant, or none, is chosen."""
-        visit = visit or Visit()
-        self._desk.note_choice(visit)
-        return *_second_question(best), visit
-
-    @for_visitor
-    def answer(
-        self,
-        request: gr.Request,
-        token: str,
-        best: str | None,
-        just_right: str | None,
-        why_not: str | None,
-        agreed: Sequence[str],
-        history: object,
-        visit: Visit | None,
-    ) -> tuple[Any, ...]:
-        """Take the answer, reveal the strengths, and show where the dial stands now."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        position, judged = read_answer(best, just_right, why_not)
-        visit.photo()  # Before anything is stored: it may have been dropped.
-        outcome = self._desk.answer(
-            visit,
-            Clicks(
-                token=token or "",
-                session=_session(request),
-                best=position,
-                just_right=judged,
-                has_consent=KEEP in agreed,
-                may_publish=PUBLISH in agreed,
-            ),
-            history=history,
-        )
-        lines = (
-            reveal_line(outcome.variants, position, say=say),
-            saved_line(outcome.n_saved, outcome.recovery_code, say=say),
-        )
-        labels = [
-            gr.update(label=tile_label(i, variant, position, say=say))
-            for i, variant in enumerate(outcome.variants)
-        ]
-        standing = self._desk.standing(visit, outcome.history)
-        return (
-            *labels,
-            *_asking(is_asked=False, say=say),
-            "\n\n".join(lines),
-            *_standing(standing, say=say),
-            "",
-            outcome.history,
-            self._storage(say=say),
-            visit,
-        )
-
-    @for_visitor
-    def undo(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
-        """Take back the latest answered page, and show where the dial stands without it."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.photo()
-        n_removed, left = self._desk.undo(visit, history=history)
-        return (
-            gr.update(visible=False),
-            *_asking(is_asked=False, say=say),
-            undone_line(n_removed, say=say),
-            *_standing(self._desk.standing(visit, left), say=say),
-            "",
-            left,
-            self._storage(say=say),
-            visit,
-        )
-
-    @for_visitor
-    def use(self, request: gr.Request, history: object, visit: Visit | None) -> tuple[Any, ...]:
-        """Set the dial to the decision."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        standing = self._desk.standing(visit, history)
-        visit.question = None
-        return (
-            *_shown(dial=True, page=False),
-            set_line(standing, say=say),
-            standing.strength,
-            *self.show(visit.variant(standing.strength), say=say),
-            0,
-            *_no_face(),
-            "",
-            visit,
-        )
-
-    @for_visitor
-    def leave(self, visit: Visit | None) -> tuple[Any, ...]:
-        """Go back to the dial as it was."""
-        visit = visit or Visit()
-        visit.question = None
-        return *_shown(dial=True, page=False), "", visit
-
-    @for_visitor
-    def close_photo(self, visit: Visit | None) -> tuple[Any, ...]:
-        """Drop the photo and go back to the start."""
-        visit = visit or Visit()
-        visit.forget_photo()
-        return gr.update(visible=True), *_shown(dial=False, page=False), None, None, "", "", visit
-
-    @for_visitor
-    def erase(
-        self, request: gr.Request, code: str, history: object, visit: Visit | None
-    ) -> tuple[Any, ...]:
-        """Erase a rater's answers, here, in the browser, and in time in the remote."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        receipt = self._desk.erase(visit, code=code or "", history=history)
-        return erased_line(receipt, say=say), "", "", self._storage(say=say), "", "", "", visit
-
-    def _open(
-        self,
-        data: bytes,
-        source: Source,
-        history: object,
-        visit: Visit | None,
-        progress: gr.Progress,
-        *,
-        say: Speaker,
-    ) -> tuple[Any, ...]:
-        visit = visit or Visit()
-        progress(0.1, desc=say("Looking for faces"))
-        visit.open(self._anonymizer, read_photo(data), source=source)
-        self._open_photos.add(visit)
-        progress(0.7, desc=say("Making a variant"))
-        opened = visit.photo()
-        standing = self._desk.standing(visit, history)
-        pixels, faces = opened.photo.pixels, opened.faces
-        picture, line = self.show(opened.variant(standing.strength), say=say)
-        return (
-            gr.update(visible=False),
-            *_shown(dial=True, page=False),
-            found_line(len(faces), opened.photo.notes, say=say),
-            self._pictures.preview(numbered(pixels, faces) if len(faces) > 1 else pixels),
-            picture,
-            standing.strength,
-            line,
-            [],
-            [],
-            set_line(standing, say=say),
-            "",
-            gr.update(visible=len(faces) > 1),
-            gr.update(choices=_face_choices([face.box for face in faces], say=say), value=0),
-            *_no_face(),
-            visit,
-        )
-
-    def show(self, variant: Variant, *, say: Speaker) -> tuple[str, str]:
-        """Return the picture of a variant, and what holds for it."""
-        return self._pictures.preview(variant.image), self._line(variant, say=say)
-
-    def _storage(self, *, say: Speaker) -> str:
-        return storage_line(self._desk.health(), say=say)
-
-    def _line(self, variant: Variant, *, say: Speaker) -> str:
-        """Say what is guaranteed, for each face where they are treated differently."""
-        if not variant.is_mixed:
-            return self._said(variant, say=say)
-        alike: dict[object, list[int]] = {}
-        for number, face in enumerate(variant.faces, 1):
-            if face.treatment == "generated":
-                alike.setdefault((face.strength, face.sigma), []).append(number)
-        lines = [
-            (faces, self._said(of_face(variant, faces[0]), say=say)) for faces in alike.values()
-        ]
-        return mixed_lines(variant, lines, say=say)
-
-    def _said(self, variant: Variant, *, say: Speaker) -> str:
-        """Say what is guaranteed, and what was measured where the policy is the measured one."""
-        measured = measured_line(verified_share(variant, self._curve), say=say)
-        rate = worst_case(variant, self._curve)["true_positive_rate"]
-        worst = worst_line(rate, say=say) if measured and isinstance(rate, float) else ""
-        return privacy_line(variant, say=say) + measured + worst
-
-
-class LikenessHandlers:
-    """What the tick for measuring does.
-
-    Args:
-        meter: Measures; None where nothing can.
-    """
-
-    def __init__(self, meter: LikenessMeter | None) -> None:
-        self._meter = meter
-
-    @for_visitor
-    def measure(
-        self, request: gr.Request, wanted: bool, strength: float, visit: Visit | None
-    ) -> str:
-        """Show how far the picture is from the original, if its owner asked for that."""
-        if wanted is not True or self._meter is None or visit is None or visit.opened is None:
-            return ""
-        found = self._meter.look(visit.photo(), visit.variant(strength))
-        return likeness_html(found, say=speaker_of(request))
-
-
-class FaceHandlers:
-    """What the controls of single faces do, in a photo of several.
-
-    A face is named by its number, from 1, and 0 stands for all of them. The dial of one face
-    comes with the number it was shown for, so that a click on another one cannot move it.
-
-    Args:
-        show: Returns the picture of a variant, and what holds for it, said by `say`.
-        observer: Says what can be inferred of a face; None where there is none.
-    """
-
-    def __init__(self, show: Callable[..., tuple[str, str]], *, observer: Observer | None) -> None:
-        self._show = show
-        self._observer = observer
-
-    @for_visitor
-    def choose_face(
-        self, request: gr.Request, chosen: int | None, strength: float, visit: Visit | None
-    ) -> Any:
-        """Show the dial of all faces or of one."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        return *self._controls(visit, chosen or 0, strength, say=say), visit
-
-    @for_visitor
-    def turn_face(
-        self, request: gr.Request, own: float, number: int, strength: float, visit: Visit | None
-    ) -> Any:
-        """Give a face a strength of its own."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.turn_face(number, own)
-        said = face_line(number, has_own=True, is_left=number - 1 in visit.left, say=say)
-        return *self._show(visit.variant(strength), say=say), gr.update(visible=True), said, visit
-
-    @for_visitor
-    def follow_dial(
-        self, request: gr.Request, number: int, strength: float, visit: Visit | None
-    ) -> Any:
-        """Let a face follow the dial of all faces again."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.turn_face(number, None)
-        return self._changed(visit, number, strength, say=say)
-
-    @for_visitor
-    def permit(self, permission: bool) -> Any:
-        """Offer to leave a face only once the permission is confirmed."""
-        return gr.update(interactive=permission is True)
-
-    @for_visitor
-    def leave_face(
-        self,
-        request: gr.Request,
-        permission: bool,
-        number: int,
-        strength: float,
-        visit: Visit | None,
-    ) -> Any:
-        """Leave a person as they are who allowed it."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.leave_face(number, has_permission=permission)
-        return self._changed(visit, number, strength, say=say)
-
-    @for_visitor
-    def anonymize_face(
-        self, request: gr.Request, number: int, strength: float, visit: Visit | None
-    ) -> Any:
-        """Anonymize a person again."""
-        say = speaker_of(request)
-        visit = visit or Visit()
-        visit.anonymize_face(number)
-        return self._changed(visit, number, strength, say=say)
-
-    @for_visitor
-    def observe(
-        self, request: gr.Request, number: int, strength: float, visit: Visit | None
-    ) -> str:
-        """Show what an observer infers of the chosen face, of the largest where none is."""
-        say = speaker_of(request)
-        if self._observer is None:
-            raise InvalidArgumentError("The app must have a classifier to ask, got none.")
-        visit = visit or Visit()
-        variant, face = visit.variant(strength), number or 1
-        visit.index(face)
-        readings = self._observer.look(visit.photo(), variant, face)
-        return observed_html(readings, variant, face, say=say)
-
-    def _changed(
-        self, visit: Visit, number: int, strength: float, *, say: Speaker
-    ) -> tuple[Any, ...]:
-        controls = self._controls(visit, number, strength, say=say)
-        return *controls, *self._show(visit.variant(strength), say=say), visit
-
-    def _controls(
-        self, visit: Visit, number: int, strength: float, *, say: Speaker
-    ) -> tuple[Any, ...]:
-        """Show what can be done with a face, in the order of `_Faces.shown`."""
-        if not number:
-            return _no_face()
-        own = visit.strengths.get(visit.index(number))
-        is_left = number - 1 in visit.left
-        return (
-            gr.update(visible=False),
-            gr.update(visible=True),
-            gr.update(
-                value=strength if own is None else own,
-                label=own_strength_label(number, say=say),
-                visible=not is_left,
-            ),
-            gr.update(visible=own is not None and not is_left),
-            gr.update(value=False, visible=not is_left),
-            gr.update(value=leave_label(number, say=say), visible=not is_left, interactive=False),
-            gr.update(value=again_label(number, say=say), visible=is_left),
-            face_line(number, has_own=own is not None, is_left=is_left, say=say),
-            number,
-        )
-
-
-class ModelHandlers:
-    """What the controls of the *Models* page do; a visitor's run is in the state they are given.
-
-    Args:
-        loops: Runs the loop.
-        pictures: What the page serves files from.
-        publisher: Sends a model to the Hub; None where the app has no right to.
-        missing: Then, what it was started without, in a sentence.
-    """
-
-    def __init__(
-        self,
-        loops: LoopQueue,
-        *,
-        pictures: PictureFolder,
-        publisher: Publisher | None,
-        missing: str,
-    ) -> None:
-        self._loops = loops
-        self._pictures = pictures
-        self._publisher = publisher
-        self._missing = missing
-
-    @for_visitor
-    def set_target(self, request: gr.Request, target: str) -> Any:
-        """Offer the methods that apply to a kind of model."""
-        say = speaker_of(request)
-        choices = method_choices(LoopSettings(target).target, say=say)
-        return gr.update(choices=choices, value=choices[0][1])
-
-    @for_visitor
-    def start_loop(
-        self,
-        request: gr.Request,
-        target: str,
-        label: str,
-        share: float,
-        method: str,
-        n_models: int,
-        n_people: int,
-        run: LoopRun | None,
-    ) -> tuple[Any, ...]:
-        """Put a run into the queue, one per visitor at a time."""
-        say = speaker_of(request)
-        if run is not None and not self._loops.look(run).is_over:
-            raise InvalidArgumentError(
-                "One run at a time must be enough, got another. Cancel yours or wait for its end."
-            )
-        run = self._loops.enter(LoopSettings(target, label, share, method, n_models, n_people))
-        return *_progress(self._loops.look(run), say=say), gr.update(visible=False), run
-
-    @for_visitor
-    def watch_loop(self, request: gr.Request, run: LoopRun | None) -> tuple[Any, ...]:
-        """Show how far the run is, and what it found once it is done."""
-        say = speaker_of(request)
-        if run is None:
-            return *(gr.skip() for _ in range(4)), gr.Timer(active=False), *_NO_RESULT, None
-        view, evidence = self._loops.look(run), run.evidence
-        if evidence is None:
-            return *_progress(view, say=say), *_NO_RESULT, run
-        can_publish = self._publisher is not None and evidence.has_passed
-        return (
-            *_progress(view, say=say),
-            gr.update(visible=True),
-            verdict_line(evidence, say=say),
-            charts_html(evidence, say=say),
-            numbers_table(evidence, say=say),
-            gr.update(interactive=can_publish),
-            publish_line(evidence, self._missing, say=say),
-            run,  # Set again, so that it is not too old while somebody looks.
-        )
-
-    @for_visitor
-    def cancel_loop(self, run: LoopRun | None) -> Any:
-        """End the run."""
-        if run is not None:
-            self._loops.cancel(run)
-        return gr.update(interactive=False)
-
-    @for_visitor
-    def download_model(self, run: LoopRun | None) -> str:
-        """Make one file of the model and its evidence."""
-        return self._pictures.file(_found(run).archive(), ARCHIVE)
-
-    @for_visitor
-    def publish_model(self, request: gr.Request, run: LoopRun | None) -> str:
-        """Publish the model, where the app may and the gate allows it."""
-        evidence = _found(run)
-        if self._publisher is None:
-            raise InvalidArgumentError(publish_line(None, self._missing))
-        return speaker_of(request).retell(evidence.publish(self._publisher))
-
-
-class OwnModelHandlers:
-    """Publishes a model to the account of a visitor who signed in, by their own right.
-
-    Gradio reads profile and token from the visitor's cookie; they stay in the call.
-    """
-
-    def __init__(self, sign_in: SignIn) -> None:
-        self._sign_in = sign_in
-
-    @for_visitor
-    def publish_own(
-        self,
-        request: gr.Request,
-        run: LoopRun | None,
-        name: str,
-        profile: gr.OAuthProfile | None,
-        token: gr.OAuthToken | None,
-    ) -> str:
-        """Publish the model of this tab's run, where the gate allows it."""
-        publisher = self._sign_in.publisher(
-            name or "",
-            owner=profile.username if profile else None,
-            token=token.token if token else None,
-        )
-        return speaker_of(request).retell(_found(run).publish(publisher))
-
-
-class GreetingHandlers:
-    """Says in a browser's language what it cannot translate by itself.
-
-    That are texts with values in them, and what stands for a picture: Gradio translates that once,
-    and no more when the picture is shown again.
-
-    Args:
-        examples: Pictures of nobody.
-        previews: Their ladders, in their order.
-        about: Says the *About* page.
-        alt_texts: What stands for each picture.
-    """
-
-    def __init__(
-        self,
-        examples: Sequence[Path],
-        previews: Sequence[Preview],
-        *,
-        about: Callable[..., str],
-        alt_texts: Sequence[str],
-    ) -> None:
-        self._examples = tuple(examples)
-        self._previews = tuple(previews)
-        self._about = about
-        self._alt_texts = tuple(alt_texts)
-
-    @for_visitor
-    def greet(self, request: gr.Request) -> Any:
-        """Say them again, unless the page came in that language."""
-        say = speaker_of(request)
-        if say is ENGLISH:
-            return tuple(gr.skip() for _ in range(4 + len(self._alt_texts)))
-        first = preview_html(self._previews[0], say=say) if self._previews else gr.skip()
-        captioned = gr.update(value=_captioned(self._examples, say=say))
-        described = (gr.update(alt_text=say(text)) for text in self._alt_texts)
-        return self._about(say=say), number_text(say=say), captioned, first, *described
-
-
-class PreviewHandlers:
-    """Shows the ladders of the examples that were made beforehand, before any model is warm."""
-
-    def __init__(self, previews: Sequence[Preview]) -> None:
-        self._previews = tuple(previews)
-
-    @for_visitor
-    def show_preview(self, request: gr.Request, event: gr.SelectData) -> Any:
-        """Show the ladder of the example that was picked, while its own is made."""
-        index = event.index
-        if not isinstance(index, int) or not 0 <= index < len(self._previews):
-            return gr.skip()
-        return preview_html(self._previews[index], say=speaker_of(request))
-
-
-class CrowdHandlers:
-    """What the controls of the *Crowd* page do; the same for every visitor."""
-
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
-
-    @for_visitor
-    def show_crowd(self, request: gr.Request, source: str) -> tuple[Any, ...]:
-        """Show what is published about one kind of photo."""
-        found = self._crowd.page(source, say=speaker_of(request))
-        return found.said, found.charts, found.table
-
-
-class ApiHandlers:
-    """What programs may call, by the names in `routes.PUBLIC_CALLS`; every call stands alone.
-
-    Their docstrings are the description that programs get.
-
-    Args:
-        calls: Makes pictures.
-        desk: Knows where a dial stands by some answers.
-        pictures: What the page serves files from.
-        report: What `GET /health` tells.
-    """
-
-    def __init__(
-        self,
-        calls: PublicCalls,
-        desk: RatingDesk,
-        *,
-        pictures: PictureFolder,
-        report: Callable[[], Mapping[str, Any]],
-    ) -> None:
-        self._calls = calls
-        self._desk = desk
-        self._pictures = pictures
-        self._report = report
-
-    @for_program
-    def anonymize(
-        self,
-        photo: gr.FileData,
-        strength: float = POPULATION_STRENGTH,
-        keep: list[Attribute] | None = None,
-        hide: list[Attribute] | None = None,
-    ) -> tuple[gr.FileData, dict[str, Any]]:
-        """Replace every face found in one photo by one that does not exist.
-
-        The photo is read in memory and deleted at once; nothing of it is stored. The picture can
-        be fetched for about 15 minutes and carries no metadata but the mark that it was edited.
-
-        Args:
-            photo: One uploaded picture (JPEG, PNG, WebP and the like; at most 25 MB), no address.
-            strength: How much of a face is replaced, in [0, 1]: 0 keeps it, 1 replaces it
-                completely, 0.8 is where every dial starts.
-            keep: Attributes to keep from the photo, at the price of some privacy.
-            hide: Attributes to drop and draw at random.
-
-        Returns:
-            The picture, a PNG of at most 2048 pixels on its longer side.
-            The report: strength, noise (sigma), privacy loss (mu, epsilon at delta; null without
-            a guarantee, with the reason), faces, model, and what is not covered.
-        """
-        made = self._calls.anonymize(photo, strength, keep=keep, hide=hide)
-        return self._file(made.variants[0], PICTURE_NAME), made.report
-
-    @for_program
-    def ladder(
-        self, photo: gr.FileData, strengths: list[float] | None = None
-    ) -> tuple[list[gr.FileData], dict[str, Any]]:
-        """Replace every face found in one photo, at several strengths on one noise path.
-
-        All of the pictures together tell no more than the weakest. See anonymize for the rest.
-
-        Args:
-            photo: One uploaded picture, no address.
-            strengths: 1 to 10 different numbers in [0, 1]; 0.2, 0.4, 0.6, 0.8 and 1 by default.
-
-        Returns:
-            The pictures, in the order of the strengths.
-            The report, one entry in variants for each picture, and what they cost together.
-        """
-        made = self._calls.ladder(photo, strengths)
-        files = [self._file(v, picture_name(i)) for i, v in enumerate(made.variants, 1)]
-        return files, made.report
-
-    @for_program
-    def recommend(self, history: list[JudgedStrength] | None = None) -> dict[str, Any]:
-        """Recommend a strength by answers to "how is it?"; nothing is remembered.
-
-        Args:
-            history: At most 200 answers, the latest last: strength in [0, 1]; just_right from 0
-                (still far too recognisable) over 2 (just right) to 4 (changed far too much); and
-                the photo it was about, by any name, if there are several.
-
-        Returns:
-            strength in [0, 1] for the photo of the latest answer, with low and high of the 90 %
-            interval of the ideal; source "own" once the answers say enough, else "population".
-        """
-        judgements = read_history(history)
-        return recommendation(self._desk.recommend(judgements, photo_id=photo_of(judgements)))
-
-    @for_program
-    def health(self) -> dict[str, Any]:
-        """Tell how the app is: versions, digest of the model, age of the copy, length of the queue.
-
-        Returns:
-            The same as GET /health.
-        """
-        return dict(self._report())
-
-    def _file(self, variant: Variant, name: str) -> Any:
-        path = self._pictures.download(variant, name=name)
-        # As a dictionary: Gradio would not find it in a list, and never delete the file.
-        return gr.FileData(path=path, orig_name=name, mime_type="image/png").model_dump()
-
-
-_NO_RESULT = tuple(gr.skip() for _ in range(6))
-
-
-def _captioned(examples: Sequence[Path], *, say: Speaker = ENGLISH) -> list[tuple[str, str]]:
-    """Return the gallery's pictures, each with what stands for it."""
-    return [
-        (str(path), say("Example {number}", number=number))
-        for number, path in enumerate(examples, 1)
-    ]
 
 
 def _choices(offered: Iterable[tuple[str, Any]]) -> list[tuple[Any, Any]]:
@@ -1069,76 +274,6 @@ def _choices(offered: Iterable[tuple[str, Any]]) -> list[tuple[Any, Any]]:
 def _answers(offered: Iterable[str]) -> list[tuple[Any, Any]]:
     """Do the same for answers whose value is their English name."""
     return _choices((name, name) for name in offered)
-
-
-def _found(run: LoopRun | None) -> Evidence:
-    if run is None or run.evidence is None:
-        raise InvalidArgumentError("The loop must have been run in this tab. Run it first.")
-    return run.evidence
-
-
-def _progress(view: RunView, *, say: Speaker) -> tuple[Any, ...]:
-    """Show what runs, its steps, the button that fits, and whether to look again."""
-    return (
-        said_line(view, say=say),
-        gr.update(value=steps_html(view, say=say), visible=True),
-        gr.update(visible=view.is_over),
-        gr.update(visible=not view.is_over, interactive=not view.is_over),
-        gr.Timer(active=not view.is_over),
-    )
-
-
-def _shown(*, dial: bool, page: bool) -> tuple[Any, Any]:
-    return gr.update(visible=dial), gr.update(visible=page)
-
-
-def _no_face() -> tuple[Any, ...]:
-    """Show the dial of all faces, in the order of `_Faces.shown`."""
-    return gr.update(visible=True), gr.update(visible=False), *(gr.skip() for _ in range(6)), 0
-
-
-def _face_choices(boxes: Sequence[Sequence[float]], *, say: Speaker) -> list[tuple[str, int]]:
-    numbers = range(1, len(boxes) + 1)
-    return [
-        (say(ALL_FACES), 0),
-        *((place_label(number, boxes, say=say), number) for number in numbers),
-    ]
-
-
-def _asking(*, is_asked: bool, say: Speaker) -> tuple[Any, Any, Any]:
-    """Show the questions or the result, under their heading."""
-    heading = say(QUESTION) if is_asked else say(REVEALED)
-    return heading, gr.update(visible=is_asked), gr.update(visible=not is_asked)
-
-
-def _second_question(best: str | None) -> tuple[Any, Any]:
-    """Show what is asked after the first answer, and forget what was answered to it."""
-    return (
-        gr.update(value=None, visible=best in tuple(LETTERS)),
-        gr.update(value=None, visible=best == NONE),
-    )
-
-
-def _standing(standing: Standing, *, say: Speaker) -> tuple[Any, ...]:
-    """Show chart, progress, reasons, and the button that fits best first."""
-    chart = dial_chart(standing, say=say)
-
-    def label(kind: str) -> str:
-        return say("Save as {kind}", kind=kind)
-
-    more = say("Four more anyway") if standing.is_settled else say("Next four")
-    main, other = ("secondary", "primary") if standing.is_settled else ("primary", "secondary")
-    return (
-        chart + save_links("dial", chart_files(chart, dial_csv(standing)), label=label),
-        progress_line(standing, say=say),
-        why_lines(standing, say=say),
-        gr.update(value=more, variant=main),
-        gr.update(value=use_label(standing, say=say), variant=other),
-    )
-
-
-def _session(request: gr.Request) -> str:
-    return request.session_hash or "no session"
 
 
 async def _refuse_links(path: str | Path | None) -> str | None:
@@ -1197,7 +332,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
     ) as page:
         page.temp_file_sets[0] = page.upload_file_set = Uploads()
         pictures = PictureFolder(cache, source_type=anonymizer.backend.digital_source_type)
-        handlers = Handlers(
+        handlers = PhotoHandlers(
             anonymizer,
             desk,
             uploads=page.upload_file_set,
@@ -1205,6 +340,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
             pictures=pictures,
             curve=curve,
         )
+        judging = JudgingHandlers(desk, pictures=pictures, show=handlers.show, warn=gr.Warning)
         memory = _Memory()
         gr.Markdown(local(INTRO))
         timer = gr.Timer(1.0, active=False)
@@ -1212,7 +348,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
             start = _Start(examples, previews)
             dial = _Dial(can_observe=observer is not None, can_measure=meter is not None)
             blind = _BlindPage()
-            storage = _add_erasure(handlers, memory, blind)
+            storage = _add_erasure(judging, memory, blind)
         publisher, missing = publishing
         if publisher is None and sign_in is not None:
             missing = SIGNED_IN_INSTEAD
@@ -1233,8 +369,8 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         _wire_dial(handlers, memory, dial)
         _wire_faces(FaceHandlers(handlers.show, observer=observer), memory, dial)
         _wire_likeness(LikenessHandlers(meter), memory, dial)
-        _wire_page(handlers, memory, dial, blind)
-        _wire_result(handlers, memory, dial, blind, storage)
+        _wire_page(judging, memory, dial, blind)
+        _wire_result(judging, memory, dial, blind, storage)
         calls = PublicCalls(anonymizer, uploads=page.upload_file_set, curve=curve)
         _wire_api(page, ApiHandlers(calls, desk, pictures=pictures, report=report))
         for script in (LANGUAGE, ANNOUNCE, ARROWS, SAY_PLACE):
@@ -1244,8 +380,10 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         alt_texts = [str(picture.alt_text) for picture in pictured]
         greeting = GreetingHandlers(examples, previews, about=about, alt_texts=alt_texts)
         greeted = [told, dial.number, start.gallery, start.preview, *pictured]
-        page.load(greeting.greet, None, greeted, show_progress="hidden", **_QUICK)
-        loading = page.load(handlers.load, [memory.history], [storage, memory.history], **_QUICK)
+        page.load(for_visitor(greeting.greet), None, greeted, show_progress="hidden", **_QUICK)
+        loading = page.load(
+            for_visitor(judging.load), [memory.history], [storage, memory.history], **_QUICK
+        )
         loading.success(None, memory.history, None, js=CLEAR_RECORD)
     _close_others(page)
     _read_quietly(page)
@@ -1307,7 +445,7 @@ class _Start:
             gr.HTML(waiting_html(local(PLACE)), elem_id=WAITING_ID)
             gr.Markdown(local(EXAMPLES_LINE), visible=bool(examples))
             self.gallery = gr.Gallery(
-                _captioned(examples),
+                captioned(examples),
                 label=local("Example photos"),
                 show_label=False,
                 columns=6,
@@ -1320,7 +458,8 @@ class _Start:
             )
             first = preview_html(previews[0]) if previews else ""
             self.preview = gr.HTML(first, visible=bool(previews), elem_id="preview")
-            self.gallery.select(PreviewHandlers(previews).show_preview, None, self.preview, **_LIVE)
+            show = for_visitor(PreviewHandlers(previews).show_preview)
+            self.gallery.select(show, None, self.preview, **_LIVE)
 
 
 class _Dial:
@@ -1419,7 +558,7 @@ class _Faces:
 
     @property
     def shown(self) -> list[Any]:
-        """What shows the chosen face, in the order of `_no_face` after the dial of all faces."""
+        """What shows the chosen face, in the order of `no_face` after the dial of all."""
         return [
             *(self.one, self.strength, self.follow, self.permission),
             *(self.leave, self.again, self.said, self.number),
@@ -1487,14 +626,14 @@ class _BlindPage:
 
     @property
     def answers(self) -> list[Any]:
-        """What an answer is made from, in the order of `Handlers.answer`."""
+        """What an answer is made from, in the order of `JudgingHandlers.answer`."""
         return [
             self.token, self.best, self.just_right, self.why_not, self.agreed
         ]  # fmt: skip
 
     @property
     def standing(self) -> list[Any]:
-        """What shows where the dial stands, in the order of `_standing`."""
+        """What shows where the dial stands, in the order of `_standing` in `handlers.judging`."""
         return [self.chart, self.progress, self.why, self.more, self.use]
 
 
@@ -1571,7 +710,7 @@ class _Models:
 
     @property
     def progress(self) -> list[Any]:
-        """What shows how far a run is, in the order of `_progress`."""
+        """What shows how far a run is, in the order of `_progress` in `handlers.models`."""
         return [self.said, self.steps, self.start, self.cancel, self.timer]
 
 
@@ -1601,7 +740,7 @@ def _picture(label: Any, alt_text: str, *, min_width: int) -> gr.Image:
     )
 
 
-def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.Markdown:
+def _add_erasure(handlers: JudgingHandlers, memory: _Memory, blind: _BlindPage) -> gr.Markdown:
     """Add the button that deletes, and the line that says how answers are kept."""
     with gr.Accordion(local("Delete my answers"), open=False):
         storage = gr.Markdown(elem_id="storage", elem_classes="quiet")
@@ -1611,7 +750,7 @@ def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.M
         outcome = gr.Markdown(elem_id="erased")
     stale = [blind.chart, blind.progress, blind.why]
     erasing = erase.click(
-        handlers.erase,
+        for_visitor(handlers.erase),
         [code, memory.history, memory.visit],
         [outcome, code, memory.history, storage, *stale, memory.visit],
         **_QUICK,
@@ -1621,7 +760,7 @@ def _add_erasure(handlers: Handlers, memory: _Memory, blind: _BlindPage) -> gr.M
 
 
 def _wire_photo(
-    handlers: Handlers, memory: _Memory, start: _Start, dial: _Dial, blind: _BlindPage
+    handlers: PhotoHandlers, memory: _Memory, start: _Start, dial: _Dial, blind: _BlindPage
 ) -> None:
     known = [memory.history, memory.visit]
     groups = [start.group, dial.group, blind.group]
@@ -1631,27 +770,34 @@ def _wire_photo(
     # Not `input`, which a picture from the camera does not fire.
     # Where the place in the queue is seen: nothing of a group that is not shown yet is.
     slow = {**_SLOW, "show_progress_on": start.photo}
-    reading = start.photo.change(handlers.open_upload, [start.photo, *known], opened, **slow)
+    reading = start.photo.change(
+        for_visitor(handlers.open_upload), [start.photo, *known], opened, **slow
+    )
     # The file is gone whether it was a photo or not, so the field is emptied.
     for outcome in (reading.success, reading.failure):
         outcome(lambda: None, None, start.photo, show_progress="hidden", **_QUICK)
-    start.gallery.select(handlers.open_example, known, opened, **slow)
+    start.gallery.select(for_visitor(handlers.open_example), known, opened, **slow)
     closed = [*groups, dial.original, dial.variant, dial.set, dial.total, memory.visit]
-    dial.other.click(handlers.close_photo, [memory.visit], closed, **_QUICK)
+    dial.other.click(for_visitor(handlers.close_photo), [memory.visit], closed, **_QUICK)
 
 
-def _wire_dial(handlers: Handlers, memory: _Memory, dial: _Dial) -> None:
+def _wire_dial(handlers: PhotoHandlers, memory: _Memory, dial: _Dial) -> None:
     visit = memory.visit
     shown = [dial.variant, dial.privacy, visit]
-    dial.compare.input(handlers.compare, [dial.compare], [dial.original, dial.compared], **_LIVE)
-    dial.strength.input(handlers.turn, [dial.strength, visit], shown, **_LIVE)
+    dial.compare.input(
+        for_visitor(handlers.compare), [dial.compare], [dial.original, dial.compared], **_LIVE
+    )
+    dial.strength.input(for_visitor(handlers.turn), [dial.strength, visit], shown, **_LIVE)
     policy = [dial.keep, dial.hide, dial.strength, visit]
-    dial.keep.input(handlers.set_policy, policy, shown, **_LIVE)
-    dial.hide.input(handlers.set_policy, policy, shown, **_LIVE)
+    dial.keep.input(for_visitor(handlers.set_policy), policy, shown, **_LIVE)
+    dial.hide.input(for_visitor(handlers.set_policy), policy, shown, **_LIVE)
     one = [dial.faces.strength, dial.faces.number, dial.strength, visit]
-    settling = dial.download.click(handlers.settle, one, [visit], **_LIVE)
+    settling = dial.download.click(for_visitor(handlers.settle), one, [visit], **_LIVE)
     making = settling.success(
-        handlers.download, [dial.strength, visit], [dial.file, dial.total, visit], **_QUICK
+        for_visitor(handlers.download),
+        [dial.strength, visit],
+        [dial.file, dial.total, visit],
+        **_QUICK,
     )
     making.success(None, dial.file, None, js=SAVE_FILE)
 
@@ -1662,20 +808,23 @@ def _wire_faces(handlers: FaceHandlers, memory: _Memory, dial: _Dial) -> None:
     one = [faces.strength, faces.number, dial.strength, visit]
     made = [dial.variant, dial.privacy]
     faces.chosen.input(
-        handlers.choose_face, [faces.chosen, dial.strength, visit], [*controls, visit], **_LIVE
+        for_visitor(handlers.choose_face),
+        [faces.chosen, dial.strength, visit],
+        [*controls, visit],
+        **_LIVE,
     )
     turned = [*made, faces.follow, faces.said, visit]
-    faces.strength.input(handlers.turn_face, one, turned, **_LIVE)
-    faces.permission.input(handlers.permit, [faces.permission], [faces.leave], **_LIVE)
+    faces.strength.input(for_visitor(handlers.turn_face), one, turned, **_LIVE)
+    faces.permission.input(for_visitor(handlers.permit), [faces.permission], [faces.leave], **_LIVE)
     named = [faces.number, dial.strength, visit]
     for button, handler, known in (
-        (faces.follow, handlers.follow_dial, named),
-        (faces.leave, handlers.leave_face, [faces.permission, *named]),
-        (faces.again, handlers.anonymize_face, named),
+        (faces.follow, for_visitor(handlers.follow_dial), named),
+        (faces.leave, for_visitor(handlers.leave_face), [faces.permission, *named]),
+        (faces.again, for_visitor(handlers.anonymize_face), named),
     ):
         changing = button.click(handler, known, [*controls, *made, visit], **_LIVE)
         changing.success(None, None, None, js=FOCUS_FACE)
-    looking = dial.observe.click(handlers.observe, named, [dial.observed], **_LIVE)
+    looking = dial.observe.click(for_visitor(handlers.observe), named, [dial.observed], **_LIVE)
     looking.success(None, None, None, js=FOCUS_OBSERVED)
     for changed in (dial.variant.change, faces.chosen.change):
         changed(None, None, dial.observed, js=FORGET)
@@ -1685,10 +834,10 @@ def _wire_likeness(handlers: LikenessHandlers, memory: _Memory, dial: _Dial) -> 
     asked = [dial.measure, dial.strength, memory.visit]
     # The visit only goes in: what changes it may be on its way at the same time.
     for changed in (dial.measure.input, dial.variant.change):
-        changed(handlers.measure, asked, [dial.likeness], **_LIVE)
+        changed(for_visitor(handlers.measure), asked, [dial.likeness], **_LIVE)
 
 
-def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
+def _wire_page(handlers: JudgingHandlers, memory: _Memory, dial: _Dial, blind: _BlindPage) -> None:
     second = [blind.just_right, blind.why_not]
     asked = [
         *(blind.heading, blind.questions, blind.result, *blind.tiles, blind.original),
@@ -1697,17 +846,17 @@ def _wire_page(handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPa
     ]
     known = [memory.history, memory.visit]
     for button in (dial.find, blind.skip, blind.more):
-        asking = button.click(handlers.ask, known, asked, **_QUICK)
+        asking = button.click(for_visitor(handlers.ask), known, asked, **_QUICK)
         asking.success(None, None, None, js=SCROLL_TO_HEADING)
     choice = [blind.best, memory.visit]
-    blind.best.input(handlers.choose, choice, [*second, memory.visit], **_LIVE)
+    blind.best.input(for_visitor(handlers.choose), choice, [*second, memory.visit], **_LIVE)
     left = [dial.group, blind.group, blind.token, memory.visit]
     for button in (blind.leave, blind.leave_before):
-        button.click(handlers.leave, [memory.visit], left, **_QUICK)
+        button.click(for_visitor(handlers.leave), [memory.visit], left, **_QUICK)
 
 
 def _wire_result(
-    handlers: Handlers, memory: _Memory, dial: _Dial, blind: _BlindPage, storage: gr.Markdown
+    handlers: JudgingHandlers, memory: _Memory, dial: _Dial, blind: _BlindPage, storage: gr.Markdown
 ) -> None:
     known = [memory.history, memory.visit]
     revealed = [
@@ -1715,35 +864,37 @@ def _wire_result(
         *(blind.token, memory.history, storage, memory.visit),
     ]
     blind.done.click(
-        handlers.answer,
+        for_visitor(handlers.answer),
         [*blind.answers, *known],
         [*blind.tiles, *revealed],
         **_QUICK,
     )
     for button in (blind.undo, blind.undo_before):
-        button.click(handlers.undo, known, [blind.pictures, *revealed], **_QUICK)
+        button.click(for_visitor(handlers.undo), known, [blind.pictures, *revealed], **_QUICK)
     made = [dial.set, dial.strength, dial.variant, dial.privacy]
     faces = [dial.faces.chosen, dial.everyone, *dial.faces.shown]
     used = [dial.group, blind.group, *made, *faces]
-    using = blind.use.click(handlers.use, known, [*used, blind.token, memory.visit], **_QUICK)
+    using = blind.use.click(
+        for_visitor(handlers.use), known, [*used, blind.token, memory.visit], **_QUICK
+    )
     using.success(None, None, None, js=SCROLL_TO_DIAL)
 
 
 def _wire_crowd(handlers: CrowdHandlers, crowd: _Crowd, tab: gr.Tab) -> None:
     shown = [crowd.said, crowd.charts, crowd.table]
     for shows in (tab.select, crowd.source.change):
-        shows(handlers.show_crowd, crowd.source, shown, **_QUICK)
+        shows(for_visitor(handlers.show_crowd), crowd.source, shown, **_QUICK)
 
 
 def _wire_models(handlers: ModelHandlers, models: _Models, sign_in: SignIn | None) -> None:
     run = models.run
     if sign_in is not None:
-        publish_own = OwnModelHandlers(sign_in).publish_own
+        publish_own = for_visitor(OwnModelHandlers(sign_in).publish_own)
         named = [run, models.own_name]
         models.publish_own.click(publish_own, named, models.publish_said, **_QUICK)
-    models.target.input(handlers.set_target, [models.target], [models.method], **_LIVE)
+    models.target.input(for_visitor(handlers.set_target), [models.target], [models.method], **_LIVE)
     starting = models.start.click(
-        handlers.start_loop,
+        for_visitor(handlers.start_loop),
         [*models.choices, run],
         [*models.progress, models.result, run],
         **_QUICK,
@@ -1751,13 +902,17 @@ def _wire_models(handlers: ModelHandlers, models: _Models, sign_in: SignIn | Non
     starting.success(None, None, None, js=SCROLL_TO_LOOP)
     found = [models.result, models.verdict, models.charts, models.numbers]
     shown = [*models.progress, *found, models.publish, models.publish_said, run]
-    watching = models.timer.tick(handlers.watch_loop, [run], shown, **_LIVE)
+    watching = models.timer.tick(for_visitor(handlers.watch_loop), [run], shown, **_LIVE)
     # One message, not one each second.
     watching.failure(lambda: gr.Timer(active=False), None, models.timer, **_LIVE)
-    models.cancel.click(handlers.cancel_loop, [run], [models.cancel], **_LIVE)
-    making = models.download.click(handlers.download_model, [run], [models.file], **_QUICK)
+    models.cancel.click(for_visitor(handlers.cancel_loop), [run], [models.cancel], **_LIVE)
+    making = models.download.click(
+        for_visitor(handlers.download_model), [run], [models.file], **_QUICK
+    )
     making.success(None, models.file, None, js=SAVE_FILE)
-    models.publish.click(handlers.publish_model, [run], [models.publish_said], **_QUICK)
+    models.publish.click(
+        for_visitor(handlers.publish_model), [run], [models.publish_said], **_QUICK
+    )
 
 
 def _wire_api(page: gr.Blocks, handlers: ApiHandlers) -> None:
@@ -1771,13 +926,7 @@ def _wire_api(page: gr.Blocks, handlers: ApiHandlers) -> None:
 
 
 def _open_call(page: gr.Blocks, handler: Callable[..., Any], **limits: Any) -> None:
-    @functools.wraps(handler)
-    def call(*args: Any) -> Any:
-        return handler(*args)
-
-    # Gradio reads what a call returns from the signature, where postponed types are only text.
-    call.__signature__ = inspect.signature(handler, eval_str=True)  # type: ignore[attr-defined]
-    opened = api(call, api_name=handler.__name__, **limits)
+    opened = api(for_program(handler), api_name=handler.__name__, **limits)
     for number in opened["inputs"]:
         object.__setattr__(page.blocks[number], "async_move_resource_to_block_cache", _refuse_links)
 

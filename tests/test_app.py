@@ -30,6 +30,7 @@ from shell import desk as desks
 from shell import pictures
 from shell import visit as visits
 from shell.desk import Clicks, RatingDesk
+from shell.handlers.protect import PhotoHandlers
 from shell.pictures import PictureFolder, tile
 from shell.routes import PUBLIC_CALLS
 from shell.visit import Visit, working_photo
@@ -162,7 +163,7 @@ def test_a_large_photo_is_reduced_once_and_the_visitor_is_told(astronaut):
 def test_an_example_is_opened_as_a_synthetic_face(anonymizer, desk, astronaut, tmp_path):
     path = tmp_path / "example.png"
     Image.fromarray(astronaut).save(path)
-    handlers = app.Handlers(
+    handlers = PhotoHandlers(
         anonymizer,
         desk,
         uploads=set(),
@@ -172,10 +173,11 @@ def test_an_example_is_opened_as_a_synthetic_face(anonymizer, desk, astronaut, t
     )
     request = SimpleNamespace(headers={})
     event, other = (app.gr.SelectData(None, {"index": i, "value": None}) for i in (0, 1))
-    outputs = handlers.open_example(request, event, "", None, lambda *_, **__: None)
+    open_example = app.for_visitor(handlers.open_example)
+    outputs = open_example(request, event, "", None, lambda *_, **__: None)
     assert outputs[-1].source == "synthetic_face"
     with pytest.raises(app.gr.Error, match="one of those shown"):
-        handlers.open_example(request, other, "", None, lambda *_, **__: None)
+        open_example(request, other, "", None, lambda *_, **__: None)
 
 
 def test_another_photo_drops_the_one_before(visitor, portrait):

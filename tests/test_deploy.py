@@ -269,7 +269,7 @@ def test_a_dry_run_lists_the_files_and_asks_nobody(hub, root, capsys):
 
 def test_of_this_checkout_goes_what_the_app_needs_and_the_readme_shows():
     names = deployed_files(ROOT)
-    assert {"app.py", "shell/routes.py", "models/embedded/model_index.json"} <= set(names)
+    assert {"app.py", "shell/handlers/api.py", "models/embedded/model_index.json"} <= set(names)
     assert "docs/screenshots/ladder.png" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "."))]
     assert not [name for name in names if name.endswith((".pyc", ".sqlite3", ".key"))]

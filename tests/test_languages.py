@@ -51,7 +51,7 @@ from shell.wording import number_text
 from tests import loop_runs
 
 ROOT = Path(__file__).parent.parent
-SHELL = (ROOT / "app.py", *sorted((ROOT / "shell").glob("*.py")))
+SHELL = (ROOT / "app.py", *sorted((ROOT / "shell").rglob("*.py")))
 SPACE = "\N{NO-BREAK SPACE}"
 FIELD = re.compile(r"\{(\w+)[^{}]*\}")
 GERMAN = speaker("de")

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from app import LikenessHandlers
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.noise import NoiseKey
 from privacy_core.schema import StrengthCurve
+from shell.handlers.likeness import LikenessHandlers
 from shell.languages import speaker
 from shell.likeness import Likeness, LikenessMeter, find_meter, likeness_html
 from shell.visit import Visit

@@ -16,7 +16,6 @@ import pytest
 from huggingface_hub import HfApi
 from pyarrow import parquet
 
-import app
 from feedback.__main__ import main as feedback_main
 from privacy_core.__main__ import main as core_main
 from privacy_core.errors import InvalidArgumentError, ModelError
@@ -28,6 +27,7 @@ from shell import models
 from shell.audit_chart import accuracy_chart, attack_chart, cost_chart, drawn
 from shell.child import run_command
 from shell.evidence import open_publisher, read_evidence
+from shell.handlers.models import ModelHandlers
 from shell.loop import LoopSettings, child_environment, methods_for, plan_loop
 from shell.models import LoopQueue, RunView, StepView
 from tests import loop_runs
@@ -603,7 +603,7 @@ def test_what_is_not_offered_is_refused_by_the_server_too(visitor):
 
 
 def test_the_handlers_are_not_public_endpoints(page):
-    handlers = {name for name in vars(app.ModelHandlers) if not name.startswith("_")}
+    handlers = {name for name in vars(ModelHandlers) if not name.startswith("_")}
     fns = [fn for fn in page.page.fns.values() if fn.name in handlers]
     assert {fn.name for fn in fns} == handlers
     assert {fn.api_visibility for fn in fns} == {"private"}

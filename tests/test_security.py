@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 
 import app
 from privacy_core.errors import PhotoError
+from shell.handlers import protect
 from shell.limits import QUEUE, UPLOAD, Allowance, Limits
 from shell.waiting import FULL
 from tests.page_server import (  # noqa: F401 - fixtures come by their names
@@ -490,7 +491,7 @@ def test_a_full_queue_says_so_and_who_waits_is_served(running, visitor, monkeypa
         assert go_on.wait(30)
         raise PhotoError("`photo` must be another, got this one.")
 
-    monkeypatch.setattr(app, "read_photo", wait)
+    monkeypatch.setattr(protect, "read_photo", wait)
     monkeypatch.setattr(running.page._queue, "max_size", 2)
     outcomes = []
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_type_hints
 
 import gradio as gr
 import pytest
 import yaml
 
-from app import OwnModelHandlers, build_page
+from app import build_page, for_visitor
 from feedback import RatingStore
 from feedback.remote.base import NullRemote
 from feedback.sync.loop import Sync
@@ -18,6 +19,7 @@ from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces import HogDetector
 from shell.desk import RatingDesk
+from shell.handlers.models import OwnModelHandlers
 from shell.models import LoopQueue
 from shell.routes import PUBLIC_CALLS
 from shell.sign_in import OWN_NAME, SIGN_IN, SIGN_IN_FIRST, SignIn, find_sign_in
@@ -98,24 +100,30 @@ def test_a_model_goes_to_the_account_that_is_signed_in_by_its_own_right(handlers
 
 @pytest.mark.parametrize(("who", "right"), [(None, None), (profile(), None), (None, token())])
 def test_without_a_signed_in_visitor_nothing_is_sent(handlers, sent, run, who, right):
-    with pytest.raises(gr.Error, match="must be signed in"):
+    with pytest.raises(InvalidArgumentError, match="must be signed in"):
         handlers.publish_own(REQUEST, run, OWN_NAME, who, right)
     assert sent == []
     assert SIGN_IN_FIRST.endswith("try again.")
 
 
+def test_gradio_reads_from_the_types_that_it_shall_pass_who_is_signed_in(handlers):
+    hints = get_type_hints(for_visitor(handlers.publish_own))
+    assert hints["profile"] == gr.OAuthProfile | None
+    assert hints["token"] == gr.OAuthToken | None
+
+
 @pytest.mark.parametrize("name", ["", "ben/model", "../x", "-x", "x" * 97, "a b", None])
 def test_a_name_cannot_lead_into_another_account(handlers, sent, run, name):
-    with pytest.raises(gr.Error, match="`name` must be"):
+    with pytest.raises(InvalidArgumentError, match="`name` must be"):
         handlers.publish_own(REQUEST, run, name, profile(), token())
     assert sent == []
 
 
 def test_a_model_that_did_not_pass_goes_nowhere(handlers, sent):
     failed = SimpleNamespace(evidence=loop_runs.evidence(passed=False))
-    with pytest.raises(gr.Error, match="must pass the gate"):
+    with pytest.raises(InvalidArgumentError, match="must pass the gate"):
         handlers.publish_own(REQUEST, failed, OWN_NAME, profile(), token())
-    with pytest.raises(gr.Error, match="must have been run"):
+    with pytest.raises(InvalidArgumentError, match="must have been run"):
         handlers.publish_own(REQUEST, None, OWN_NAME, profile(), token())
     assert sent == []
 
@@ -124,8 +132,9 @@ def test_what_goes_wrong_is_said_without_the_token(run, capfd):
     def send(*_, **__):
         raise RuntimeError(SECRET)
 
+    publish_own = for_visitor(OwnModelHandlers(SignIn(None, send)).publish_own)
     with pytest.raises(gr.Error) as caught:
-        OwnModelHandlers(SignIn(None, send)).publish_own(REQUEST, run, OWN_NAME, profile(), token())
+        publish_own(REQUEST, run, OWN_NAME, profile(), token())
     heard = capfd.readouterr()
     assert SECRET not in str(caught.value) + heard.out + heard.err
 

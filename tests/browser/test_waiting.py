@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-import app
+from shell.handlers import protect
 from shell.waiting import FULL
 from tests.page_server import Visitor
 
@@ -20,14 +20,14 @@ pytestmark = [
 @pytest.fixture
 def stuck(running, monkeypatch):
     """Let one visitor's photo take until the event is set, and a second one wait behind it."""
-    begun, go_on, read = threading.Event(), threading.Event(), app.read_photo
+    begun, go_on, read = threading.Event(), threading.Event(), protect.read_photo
 
     def wait(data):
         begun.set()
         assert go_on.wait(60)
         return read(data)
 
-    monkeypatch.setattr(app, "read_photo", wait)
+    monkeypatch.setattr(protect, "read_photo", wait)
     visits = [threading.Thread(target=_open_nothing, args=[running]) for _ in range(2)]
     visits[0].start()
     assert begun.wait(30)

@@ -1,0 +1,1 @@
+"""What the page's controls do, one file per stage; nothing here imports the web framework."""
