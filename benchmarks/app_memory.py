@@ -136,7 +136,7 @@ def measure(n_ladders: int, side: int) -> dict[str, object]:
             tab.call("ask")
             if i in {10, n_ladders}:
                 memory[i] = resident_mib(process)
-        tab.call("skip")
+        tab.call("leave")
         for i in range(TURNS):
             begin = time.perf_counter()
             tab.call("turn", 0.05 * (1 + i % 20))
