@@ -179,6 +179,7 @@ def test_a_webcam_picture_is_read_like_a_photo(running, open_tab, take):
 def first_answer(tab, photo):
     """Go from an empty page to the first chart, without consent, and return its sentence."""
     tab.set_input_files("#photo input[type=file]", photo)
+    tab.wait_for_selector(f'img[alt="{VARIANT}"]')
     tab.get_by_role("button", name="Find your dial").click()
     tab.get_by_alt_text("Variant D").wait_for()
     tab.get_by_role("radio", name="A", exact=True).check()
