@@ -6,6 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from privacy_core.dataset import RowSource, read_dataset
+from privacy_core.diffusion.prepare import PreparedFaces, prepare_faces
+from privacy_core.faces.detect import HogDetector
+
 
 def folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the folder of the development faces.
@@ -16,3 +20,15 @@ def folder(environment: Mapping[str, str] = os.environ) -> Path:
     if "PRIVACY_DIAL_DATA" not in environment:
         raise SystemExit("Set PRIVACY_DIAL_DATA to the folder of the development faces.")
     return Path(environment["PRIVACY_DIAL_DATA"])
+
+
+def detector() -> HogDetector:
+    """Return a quick one that finds faces as large as theirs."""
+    return HogDetector(longest_side=168, smallest_face=80)
+
+
+def prepared_faces(work: Path) -> tuple[RowSource, PreparedFaces]:
+    """Return their rows, and their aligned faces as `fit-model` keeps them in its work folder."""
+    rows = read_dataset(f"{folder()}/faces-*.parquet")
+    faces = prepare_faces(rows, len(rows), work, detector=detector(), report=lambda *_: None)
+    return rows, faces

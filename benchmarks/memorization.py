@@ -20,17 +20,15 @@ from scipy.stats import binomtest
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.development_faces import folder
+from benchmarks.development_faces import prepared_faces
 from privacy_core.backends.embedded import MODEL_FOLDER
-from privacy_core.dataset import read_dataset
 from privacy_core.diffusion.code import known_mask
 from privacy_core.diffusion.denoiser import NULL
 from privacy_core.diffusion.fit import FIT
 from privacy_core.diffusion.model import EmbeddedModel, load_model
-from privacy_core.diffusion.prepare import PreparedFaces, prepare_faces
+from privacy_core.diffusion.prepare import PreparedFaces
 from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX
-from privacy_core.faces.detect import HogDetector
 from privacy_core.schema import ATTRIBUTES
 
 HELD_OUT = (60, 99)
@@ -98,14 +96,7 @@ def main() -> None:
     parser.add_argument("--faces", type=int, default=2000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    rows = read_dataset(f"{folder()}/faces-*.parquet")
-    prepared = prepare_faces(
-        rows,
-        len(rows),
-        arguments.work,
-        detector=HogDetector(longest_side=168, smallest_face=80),
-        report=lambda *_: None,
-    )
+    _, prepared = prepared_faces(arguments.work)
     model = load_model(MODEL_FOLDER)
     fitted = scores_of(model, prepared, prepared.between(*FIT))
     held_out = prepared.between(*HELD_OUT)

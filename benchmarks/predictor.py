@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from benchmarks.development_faces import folder
+from benchmarks.development_faces import detector, prepared_faces
 from privacy_core.anonymize import Anonymizer
 from privacy_core.attributes import (
     PREDICTOR_CONFIG,
@@ -31,17 +31,14 @@ from privacy_core.attributes import (
     labels_of,
 )
 from privacy_core.backends.embedded import EmbeddedBackend
-from privacy_core.dataset import read_dataset
 from privacy_core.diffusion.fit import FIT
 from privacy_core.diffusion.prepare import (
     PreparedFaces,
     identity_of,
-    prepare_faces,
     split_of,
 )
 from privacy_core.errors import PrivacyDialError
 from privacy_core.faces import read_photo
-from privacy_core.faces.detect import HogDetector
 from privacy_core.noise import NoiseKey
 from privacy_core.schema import ATTRIBUTES
 
@@ -79,7 +76,7 @@ def measure_protected(
     predictor: AttributePredictor, rows: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return balanced accuracy on variants of held-out people, one photo each, no policy."""
-    anonymizer = Anonymizer(EmbeddedBackend.load(), HogDetector(longest_side=168, smallest_face=80))
+    anonymizer = Anonymizer(EmbeddedBackend.load(), detector())
     frames: dict[float, list[NDArray[np.uint8]]] = {strength: [] for strength in STRENGTHS}
     labels: list[tuple[int, ...]] = []
     people: set[str] = set()
@@ -114,14 +111,7 @@ def main() -> int:
     parser.add_argument("--measure", action="store_true", help="measure the weights that are there")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = read_dataset(f"{folder()}/faces-*.parquet")
-    prepared = prepare_faces(
-        rows,
-        len(rows),
-        options.work,
-        detector=HogDetector(longest_side=168, smallest_face=80),
-        report=lambda *_: None,
-    )
+    rows, prepared = prepared_faces(options.work)
     index = prepared.between(*FIT)
     index = index[(prepared.faces.attributes[index] >= 0).any(1)]
     predictor = AttributePredictor(CONFIG)

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from privacy_core.anonymize import Anonymizer
@@ -23,7 +24,9 @@ from shell.observer import Observer
 from shell.previews import FOLDER, MANIFEST, read_previews
 from tests.page_server import start
 
-SCREENSHOTS = Path(__file__).parents[2] / "docs" / "screenshots"
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SCREENSHOTS = ROOT / "docs" / "screenshots"
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -44,7 +47,7 @@ def running(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "cache"))
         backend = EmbeddedBackend.load()
-        examples = sorted((Path(__file__).parents[2] / "examples").glob("*-a.png"))[:6]
+        examples = sorted(EXAMPLES.glob("*-a.png"))[:6]
         running = start(
             folder,
             anonymizer=Anonymizer(backend, default_detector()),
@@ -85,6 +88,15 @@ def open_tab(chromium, tmp_path):
         yield open_tab
         for context in contexts:
             context.close()
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """Return a photo of a person who does not exist, since pictures of the page show it."""
+    path = tmp_path / "photo.jpg"
+    with Image.open(EXAMPLES / "person-17-a.png") as picture:
+        picture.convert("RGB").resize((512, 512), Image.Resampling.BICUBIC).save(path, quality=92)
+    return path
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from tests.browser.test_page import go, is_inside, overflow, show, watch
 
@@ -14,21 +12,12 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
 ]
-EXAMPLES = Path(__file__).parents[2] / "examples"
 VARIANT = "Ihr Foto mit ersetzten Gesichtern"
 ENGLISH = re.compile(
     r"\b(the|and|your?|with|of|are|this|for|photos?|strength|answers?|people|save|as)\b|__i18n__",
     re.IGNORECASE,
 )
 """Words of nearly every English sentence and of no German one; and marks left untranslated."""
-
-
-@pytest.fixture
-def photo(tmp_path):
-    path = tmp_path / "photo.jpg"
-    with Image.open(EXAMPLES / "person-17-a.png") as picture:
-        picture.convert("RGB").resize((512, 512), Image.Resampling.BICUBIC).save(path, quality=92)
-    return path
 
 
 def english_left(tab):

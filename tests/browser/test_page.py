@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
@@ -14,18 +13,8 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.filterwarnings("ignore::pandas.errors.Pandas4Warning"),
 ]
-EXAMPLES = Path(__file__).parents[2] / "examples"
 RECORD = "localStorage.getItem('privacy-dial-history')"
 VARIANT = "Your photo with the faces replaced"
-
-
-@pytest.fixture
-def photo(tmp_path):
-    """Return a photo of a person who does not exist, since pictures of the page show it."""
-    path = tmp_path / "photo.jpg"
-    with Image.open(EXAMPLES / "person-17-a.png") as picture:
-        picture.convert("RGB").resize((512, 512), Image.Resampling.BICUBIC).save(path, quality=92)
-    return path
 
 
 def watch(tab, faults):

@@ -99,7 +99,7 @@ def rate(name: str, folder: str, seed: int, endpoint: str) -> None:
             sync.erase_locally([rows[0].rater_id])
             tell("erased", name, rows)
         sync.wake()
-        time.sleep(0.02 * generator.random())
+        time.sleep(0.04 * generator.random())
 
 
 def main(endpoint: str) -> None:

@@ -27,14 +27,42 @@ from tests.privacy_core.people import MarkDetector
 from tests.privacy_core.tiny import tiny_model
 
 
+class Meeting:
+    """Where threads wait for each other; whoever met all others is told so even if one left."""
+
+    def __init__(self, size):
+        self.n_met = 0
+        self._barrier = threading.Barrier(size, action=self._count)
+
+    def _count(self):
+        self.n_met += 1
+
+    def waiting(self):
+        """Return what one of the threads calls to wait."""
+        n_waits = 0
+
+        def wait():
+            nonlocal n_waits
+            n_waits += 1
+            try:
+                self._barrier.wait(timeout=60)
+            except threading.BrokenBarrierError:
+                # A released thread may wake only after another one has ended the meeting.
+                if self.n_met < n_waits:
+                    raise
+
+        return wait
+
+    def end(self):
+        """Fail whoever waits and was not released, now and later."""
+        self._barrier.abort()
+
+
 def together(size, act):
     """Call `act` with each of `size` crew members at once; return what they returned or raised."""
-    barrier, given = threading.Barrier(size), [None] * size
+    meeting, given = Meeting(size), [None] * size
 
-    def wait():
-        barrier.wait(timeout=60)
-
-    def summing(rank):
+    def summing(rank, wait):
         def sum_up(numbers):
             given[rank] = numbers.clone()
             wait()
@@ -45,11 +73,12 @@ def together(size, act):
         return sum_up
 
     def member(rank):
+        wait = meeting.waiting()
         try:
-            return act(Crew(rank, size, wait, summing(rank)))
+            return act(Crew(rank, size, wait, summing(rank, wait)))
         except Exception:
             # A launcher ends the others.
-            barrier.abort()
+            meeting.end()
             raise
 
     with ThreadPoolExecutor(size) as pool:
