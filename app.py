@@ -112,6 +112,7 @@ from shell.sign_in import (
     SignIn,
     find_sign_in,
 )
+from shell.stream import ONE_STREAM
 from shell.style import (
     ANNOUNCE,
     ARROWS,
@@ -373,7 +374,7 @@ def build_page(  # noqa: PLR0913 - collaborators, most with a default
         _wire_result(judging, memory, dial, blind, storage)
         calls = PublicCalls(anonymizer, uploads=page.upload_file_set, curve=curve)
         _wire_api(page, ApiHandlers(calls, desk, pictures=pictures, report=report))
-        for script in (LANGUAGE, ANNOUNCE, ARROWS, SAY_PLACE):
+        for script in (ONE_STREAM, LANGUAGE, ANNOUNCE, ARROWS, SAY_PLACE):
             page.load(None, None, None, js=script)
         # Not the field for the photo: Gradio would make it anew, without its own `preprocess`.
         pictured = [dial.original, dial.variant, blind.original, *blind.tiles]
