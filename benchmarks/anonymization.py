@@ -27,11 +27,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="kept, so that a rerun goes on")
     parser.add_argument("--faces", default="1060", help="a few have no face that can be aligned")
+    parser.add_argument("--predictor-faces", default="6000", help="more than there are")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--help-out", action="store_true", help="beside another run of it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     options = ["--out", str(arguments.work), "--faces", arguments.faces, "--keep-work"]
+    options += ["--predictor-faces", arguments.predictor_faces]
     if arguments.help_out:
         options.append("--help-out")
     code = command(["audit-anonymization", f"{folder()}/faces-*.parquet", *options])

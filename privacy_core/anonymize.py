@@ -181,7 +181,12 @@ class OpenPhoto:
         )
         said = _least_noised(list(results.values()))
         return Variant(
-            image=self._prepared.paste(frames, covered=tuple(failures), left=left),
+            image=self._prepared.paste(
+                frames,
+                covered=tuple(failures),
+                left=left,
+                unmatched=[i for i, result in results.items() if not result.matches_colour],
+            ),
             strength=said.strength if said else strength,
             sigma=said.sigma if said else None,
             privacy=said.privacy if said else _covered_only(),

@@ -52,6 +52,7 @@ class GeneratedFace:
         privacy: What is guaranteed.
         protects: Whether the original face is hidden at all: False at strength 0 and for filters.
         failure: Why there is no frame, None when there is one.
+        matches_colour: Whether its rim may take on colours of the surroundings.
     """
 
     frame: RGB | None = field(repr=False)
@@ -60,6 +61,7 @@ class GeneratedFace:
     privacy: PrivacyStatement
     protects: bool
     failure: str | None = None
+    matches_colour: bool = True
 
 
 class Backend(Protocol):

@@ -31,6 +31,9 @@ from privacy_core.schema import ATTRIBUTES, AttributePolicy, PrivacyStatement, S
 
 MODEL_FOLDER = Path(__file__).resolve().parents[2] / "models" / "embedded"
 """The shipped weights."""
+HIDDEN_TRUST = 0.25
+"""How much of what the surroundings usually say is said where an attribute is hidden: they tell it
+too. After the noise, so no strength curve depends on it."""
 _PURE = 100
 _BATCH = 64
 """Faces generated together: more would only take memory."""
@@ -124,6 +127,8 @@ class EmbeddedBackend:
                 self._statement(rung, sigma, request.policy, key),
                 rung > 0,
                 None if is_finite else "The model gave no usable picture.",
+                # Skin around the face tells a hidden attribute too.
+                matches_colour=not request.policy.hide,
             )
             for frame, is_finite, rung, sigma, request, key in zip(
                 frames, finite, rungs, sigmas, requests, keys, strict=True
@@ -205,12 +210,14 @@ class EmbeddedBackend:
         if bool(noisy.any()):
             context = torch.from_numpy(np.stack([request.context for request in requests]))
             known = known_mask(np.stack([request.quad for request in requests]))
+            trust = torch.tensor([HIDDEN_TRUST if r.policy.hide else 1.0 for r in requests])
+            told = trust[noisy, None] * self.model.code.context(context[noisy], known[noisy])
             codes[noisy] = sample(
                 self.model.denoiser,
                 y[noisy],
                 torch.tensor(sigmas)[noisy],
                 factors[noisy],
-                context=self.model.code.context(context[noisy], known[noisy]),
+                context=told,
                 attributes=torch.tensor(tokens)[noisy],
             )
         return codes

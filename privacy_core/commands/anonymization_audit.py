@@ -42,6 +42,8 @@ def add_commands(commands: Commands) -> None:
     add("--faces", default=1000, metavar="N", help="photos tested at most; default: %(default)s")
     add("--adversary-faces", default=1500, metavar="N",
         help="photos attackers are trained on at most; default: %(default)s")  # fmt: skip
+    add("--predictor-faces", default=1500, metavar="N",
+        help="photos a predictor is trained on at most; default: %(default)s")  # fmt: skip
     add("--settings", action="append", default=[], metavar="METHOD=S,S",
         help="strengths of a method, in place of the usual list")  # fmt: skip
     add("--false-accept-rate", default=1e-3, metavar="R", help="default: %(default)s")
@@ -132,6 +134,7 @@ def _config(options: argparse.Namespace) -> AuditConfig:
     config = AuditConfig(
         n_faces=whole_number(options.faces, "--faces", at_least=2),
         n_adversary=whole_number(options.adversary_faces, "--adversary-faces", at_least=0),
+        n_predictor=whole_number(options.predictor_faces, "--predictor-faces", at_least=0),
         false_accept_rate=_rate(options.false_accept_rate),
         seed=whole_number(options.seed, "--seed", at_least=0),
     )

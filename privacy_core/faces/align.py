@@ -75,10 +75,20 @@ def mask_radius(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def template_mask(zoom: int = 1) -> NDArray[np.bool_]:
     """Return M in the template frame, (128 * zoom, 128 * zoom) bool."""
+    return template_radius(zoom) <= 1.0
+
+
+def opaque_mask() -> NDArray[np.bool_]:
+    """Return the part of M inside the feather, (128, 128) bool: nothing else shines through."""
+    return template_radius() <= 1.0 - FEATHER
+
+
+def template_radius(zoom: int = 1) -> NDArray[np.float64]:
+    """Return `mask_radius` of every pixel of the template frame, (128 * zoom, 128 * zoom)."""
     side = SIZE * zoom
     y, x = (np.mgrid[0:side, 0:side] + 0.5) / zoom - 0.5
     points = np.stack([x.ravel(), y.ravel()], 1)
-    return mask_radius(points).reshape(side, side) <= 1.0
+    return mask_radius(points).reshape(side, side)
 
 
 def warp_to_template(pixels: RGB, alignment: Alignment, *, zoom: int = 1) -> RGB:

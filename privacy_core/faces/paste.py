@@ -20,8 +20,8 @@ from privacy_core.faces.align import (
     FEATHER,
     SIZE,
     Alignment,
-    mask_radius,
     template_mask,
+    template_radius,
     warp_to_template,
 )
 from privacy_core.faces.fill import fill_unknown
@@ -114,7 +114,7 @@ class PreparedPhoto:
         *,
         covered: Collection[int] = (),
         left: Collection[int] = (),
-        match_colour: bool = True,
+        unmatched: Collection[int] = (),
     ) -> RGB:
         """Put generated faces into the photo.
 
@@ -124,7 +124,8 @@ class PreparedPhoto:
             covered: Indices of faces to cover wholly with one colour instead.
             left: Indices of faces to leave as they are; what another face's M holds of them is
                 replaced all the same.
-            match_colour: Shift the rim of each face softly towards the fill.
+            unmatched: Indices of faces that keep their colours; the rim of every other one is
+                shifted softly towards the fill.
 
         Returns:
             (height, width, 3) uint8: the original to the bit outside M and in faces left as they
@@ -146,7 +147,7 @@ class PreparedPhoto:
                 below[region.mask] = self.solid_colour(index)
                 continue
             face = generated[index]
-            if match_colour:
+            if index not in unmatched:
                 face = _match_colour(face, self.context_pixels(index))
             if self.is_grey:
                 face = np.asarray(Image.fromarray(face).convert("L").convert("RGB"))
@@ -215,7 +216,7 @@ def _match_colour(face: RGB, context: RGB) -> RGB:
     """Add the smooth difference between fill and face at the rim, fading towards the centre."""
     zoom = face.shape[0] // SIZE
     small = np.asarray(Image.fromarray(face).reduce(zoom)) if zoom > 1 else face
-    radius = _template_radius()
+    radius = template_radius()
     rim = ((radius <= 1) & (radius >= 1 - FEATHER)).astype(np.float32)
     difference = context.astype(np.float32) - small
     # Where the two differ strongly there is a real edge (hair, collar): leave it to the feather.
@@ -234,12 +235,6 @@ def _match_colour(face: RGB, context: RGB) -> RGB:
         shift = np.stack([np.asarray(plane) for plane in planes], axis=2)
     shifted: RGB = np.clip(np.rint(face + shift), 0, 255).astype(np.uint8)
     return shifted
-
-
-def _template_radius() -> NDArray[np.float64]:
-    y, x = np.mgrid[0:SIZE, 0:SIZE]
-    points = np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
-    return mask_radius(points).reshape(SIZE, SIZE)
 
 
 def _smoothstep(t: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,16 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from privacy_core.faces.align import (
+    FEATHER,
     MASK_CENTRE,
     SIZE,
     TEMPLATE,
     Alignment,
     fit_alignment,
     mask_radius,
+    opaque_mask,
     template_mask,
+    template_radius,
     warp_to_template,
     window_of,
 )
+from privacy_core.faces.support import regions_of
+from privacy_core.schema import Face
 
 
 def similarity(x, y, scale, angle):
@@ -69,6 +74,18 @@ def test_the_mask_covers_eyes_and_nose_and_stays_off_the_frames_corners():
     assert mask.shape == (SIZE, SIZE)
     assert not mask[[0, 0, -1, -1], [0, -1, 0, -1]].any()
     assert 0.55 < mask.mean() < 0.6
+
+
+def test_the_opaque_part_is_where_a_pasted_face_covers_the_fill_wholly():
+    landmarks = Alignment(np.array([[1.0, 0, 16], [0, 1, 16]])).to_photo(TEMPLATE)
+    (region,) = regions_of([Face((40, 40, 120, 130), landmarks, 1.0, "known")], (160, 160))
+    shown = np.zeros((160, 160), np.uint8)
+    shown[region.window] = region.opacity
+    frame = shown[16:144, 16:144]
+    assert (frame[opaque_mask()] == 255).all()
+    # Close to the opaque part an opacity rounds to the highest.
+    assert (frame[template_radius() > 1 - 0.8 * FEATHER] < 255).all()
+    assert 0.7 < opaque_mask().sum() / template_mask().sum() < 0.8
 
 
 @pytest.mark.parametrize("scale", [0.4, 1.0, 2.6, 7.3])

@@ -237,7 +237,7 @@ def attacker(*, released=True, n_photos=2, n_others=10, n_reversed=4):
         rows = RNG.normal(size=(len(people), 6))
         labels = np.full((len(people), 5), -1)
         return {"person": people, "slot": slots, "labels": labels, "code": rows,
-                "outside": rows[:, :4] + 1, "embedding": rows}  # fmt: skip
+                "opaque_code": rows, "outside": rows[:, :4] + 1, "embedding": rows}  # fmt: skip
 
     tested = originals(30, n_photos, 0)
     found = {"test": tested, "adversary": originals(n_others, 2, 100)}
@@ -245,6 +245,7 @@ def attacker(*, released=True, n_photos=2, n_others=10, n_reversed=4):
         part: {
             ATTACKED.name: {
                 "code": RNG.normal(size=one["code"].shape),
+                "opaque_code": RNG.normal(size=one["code"].shape),
                 "embedding": RNG.normal(size=one["code"].shape),
                 "released": np.full(len(one["person"]), released),
             }
@@ -287,5 +288,5 @@ def test_attacks_that_cannot_be_made_say_why():
     assert set(few.on_originals().values()) == {NO_ADVERSARY}
     assert few.second is None
     alone = attacker(n_photos=1, n_reversed=0).on_setting(ATTACKED)
-    assert alone["adversary"] == {"inside": ONE_PHOTO, "whole_crop": ONE_PHOTO}
+    assert alone["adversary"] == dict.fromkeys(("opaque", "inside", "whole_crop"), ONE_PHOTO)
     assert alone["reversal"] == NOT_ATTACKED

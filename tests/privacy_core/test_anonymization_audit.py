@@ -161,7 +161,7 @@ def test_what_cannot_be_measured_is_absent_with_a_reason_and_never_zero(result):
 
 def test_both_adversaries_are_trained_on_every_setting(result):
     for one in result["settings"]:
-        for sees in ("inside", "whole_crop"):
+        for sees in ("opaque", "inside", "whole_crop"):
             found = one["adversary"][sees]
             assert found["chance"] == pytest.approx(1 / 10)
             assert found["times_chance"]["value"] == pytest.approx(10 * found["rank_1"]["value"])

@@ -287,7 +287,7 @@ def test_a_face_that_fails_is_withheld_not_dropped_and_nothing_is_read_off_its_p
     trained_on = observe_variants(
         opened, Setting(EMBEDDED, 0.8), FailsOften(backend), tools, points=None
     )
-    assert set(trained_on) == {"released", "code", "embedding"}
+    assert set(trained_on) == {"released", "code", "opaque_code", "embedding"}
     assert trained_on["embedding"].any(1).tolist() == [True, False, True, False]
     # What stands in a withheld face's row is the code of an empty frame, not of the original.
     assert np.array_equal(seen["code"][1], seen["code"][3])

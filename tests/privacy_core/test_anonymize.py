@@ -12,7 +12,7 @@ from privacy_core.backends import load_backend
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceError, PhotoError
 from privacy_core.faces import encode_png, prepare
-from privacy_core.faces.align import template_mask
+from privacy_core.faces.align import opaque_mask, template_mask
 from privacy_core.noise import NoiseKey
 from privacy_core.privacy import NO_NOISE, PUBLIC_NOISE
 from privacy_core.schema import AttributePolicy, Photo
@@ -214,6 +214,25 @@ def test_a_hidden_attribute_of_the_face_changes_no_byte(backend):
             for pixels in (one, other)
         )
         assert (first != second).any() == differ
+
+
+def test_a_face_with_a_hidden_attribute_takes_no_colour_from_its_surroundings(backend):
+    # A face of one colour, in surroundings a little lighter.
+    class Plain:
+        name, revision, zoom, curve = "plain", "1", 1, backend.curve
+        digital_source_type = backend.digital_source_type
+
+        def generate(self, requests):
+            made = backend.generate(requests)
+            flat = np.full((128, 128, 3), 130, np.uint8)
+            return [replace(one, frame=flat) for one in made]
+
+    photo = Photo(np.full((160, 170, 3), 145, np.uint8))
+    opaque = np.zeros(photo.pixels.shape[:2], bool)
+    opaque[frame_slice(*PLACE)] = opaque_mask()
+    for policy, keeps_colour in [(AttributePolicy(hide=("gender",)), True), (None, False)]:
+        made = variant(Plain(), photo, 1, policy=policy).image
+        assert (made[opaque] == 130).all() == keeps_colour
 
 
 def test_a_variant_names_its_policy_model_and_strength(backend):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from privacy_core.backends import BACKENDS, FaceRequest, load_backend
-from privacy_core.backends.embedded import EmbeddedBackend
+from privacy_core.backends.embedded import HIDDEN_TRUST, EmbeddedBackend
 from privacy_core.diffusion.denoiser import NULL
 from privacy_core.diffusion.model import CALIBRATION, WEIGHTS, load_model
 from privacy_core.diffusion.sampler import CAUTION
@@ -282,6 +282,17 @@ def test_only_set_and_hidden_attributes_are_asked_for(linear):
     plain, asked = tokens_of(linear, request(), request(policy=policy))
     assert plain == dict.fromkeys(ATTRIBUTES, NULL)
     assert asked == plain | {"eyeglasses": 1, "smiling": 0}
+
+
+def test_where_an_attribute_is_hidden_the_surroundings_say_less_and_lend_no_colour(linear):
+    linear.model.denoiser.seen.clear()
+    made = linear.generate(
+        [request(policy=policy) for policy in (PLAIN, AttributePolicy(hide=("gender",)))]
+    )
+    plain, hidden = linear.model.denoiser.seen[0]["context"]
+    assert plain.abs().max() > 0
+    assert torch.allclose(hidden, HIDDEN_TRUST * plain)
+    assert [one.matches_colour for one in made] == [True, False]
 
 
 def test_a_hidden_attribute_is_drawn_from_the_population_whatever_the_face(linear):

@@ -64,14 +64,14 @@ def faces(request):
 
 
 @pytest.mark.parametrize("zoom", [1, 2])
-@pytest.mark.parametrize("match_colour", [True, False])
-def test_outside_m_every_pixel_is_the_original_and_inside_it_changes(faces, zoom, match_colour):
+@pytest.mark.parametrize("unmatched", [(), (0,)])
+def test_outside_m_every_pixel_is_the_original_and_inside_it_changes(faces, zoom, unmatched):
     pixels = noise((*SHAPE, 3))
     prepared = prepare(Photo(pixels), faces)
     assert prepared.failures == {}
     generated = {i: noise((128 * zoom, 128 * zoom, 3), i) for i in range(len(faces))}
     inside = support(faces, SHAPE)
-    pasted = prepared.paste(generated, match_colour=match_colour)
+    pasted = prepared.paste(generated, unmatched=unmatched)
     assert np.array_equal(pasted[~inside], pixels[~inside])
     assert np.array_equal(prepared.filled[~inside], pixels[~inside])
     assert (pasted[inside] != pixels[inside]).any(1).mean() > 0.95
@@ -159,7 +159,7 @@ def test_pasting_a_photos_own_face_gives_nearly_the_same_photo(scale, zoom):
     face = face_at(200, 200, scale, 0.3)
     prepared = prepare(Photo(pixels), [face])
     own = warp_to_template(pixels, fit_alignment(face.landmarks), zoom=zoom)
-    pasted = prepared.paste({0: own}, match_colour=False)
+    pasted = prepared.paste({0: own}, unmatched=[0])
     opaque = support([face_at(200, 200, scale * 0.8, 0.3)], (400, 400))
     difference = pasted[opaque].astype(float) - pixels[opaque]
     assert np.abs(difference).mean() < 1.5
@@ -169,7 +169,7 @@ def test_a_picture_much_finer_than_the_face_is_averaged_not_sampled():
     checks = np.zeros((1024, 1024, 3), np.uint8)
     checks[::2, ::2] = checks[1::2, 1::2] = 255
     face = face_at(80, 80, 0.5)
-    pasted = prepare(Photo(noise((160, 160, 3))), [face]).paste({0: checks}, match_colour=False)
+    pasted = prepare(Photo(noise((160, 160, 3))), [face]).paste({0: checks}, unmatched=[0])
     core = support([face_at(80, 80, 0.4)], (160, 160))
     assert np.abs(pasted[core].astype(int) - 127.5).max() < 8
 
@@ -208,7 +208,7 @@ def test_each_of_several_faces_gets_its_own_picture():
     faces = [face_at(40, 40, 0.5), face_at(150, 110, 0.5)]
     prepared = prepare(Photo(noise((160, 200, 3))), faces)
     flat = {i: np.full((128, 128, 3), level, np.uint8) for i, level in enumerate((10, 240))}
-    pasted = prepared.paste(flat, match_colour=False)
+    pasted = prepared.paste(flat, unmatched=[0, 1])
     assert (pasted[40, 40] == 10).all()
     assert (pasted[110, 150] == 240).all()
 
@@ -217,7 +217,7 @@ def test_the_first_face_lies_on_top_where_faces_overlap():
     faces = [face_at(80, 80, 0.7), face_at(110, 80, 0.6)]
     prepared = prepare(Photo(noise((160, 200, 3))), faces)
     flat = {i: np.full((128, 128, 3), level, np.uint8) for i, level in enumerate((10, 240))}
-    pasted = prepared.paste(flat, match_colour=False)
+    pasted = prepared.paste(flat, unmatched=[0, 1])
     assert (pasted[80, 92] == 10).all()
     assert (pasted[80, 134] > 200).all()
 
@@ -227,7 +227,7 @@ def test_matching_colour_brings_the_rim_nearer_to_the_fill_and_leaves_the_centre
     face = face_at(100, 100, 1.0)
     prepared = prepare(Photo(pixels), [face])
     flat = {0: np.full((128, 128, 3), 135, np.uint8)}
-    plain, matched = (prepared.paste(flat, match_colour=on) for on in (False, True))
+    plain, matched = (prepared.paste(flat, unmatched=which) for which in ([0], []))
     y = int(100 - 0.8 * 58)  # inside the feather's end, near the rim
     assert plain[y, 100, 0] == 135
     assert matched[y, 100, 0] < 130

@@ -103,7 +103,9 @@ class RecordingDenoiser(CodeDenoiser):
         self.seen = []
 
     def forward(self, y, sigma, group_sigma, context, attributes, **_):
-        self.seen.append({"y": y.clone(), "sigma": sigma.clone(), "attributes": attributes})
+        self.seen.append(
+            {"y": y.clone(), "sigma": sigma.clone(), "context": context, "attributes": attributes}
+        )
         return super().forward(y, sigma, group_sigma, context, attributes)
 
 

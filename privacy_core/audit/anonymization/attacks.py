@@ -1,7 +1,8 @@
 """Trained attacks on one setting: linking, attribute inference, reversal.
 
-Each sees the pixels inside M only, as a code, or the whole crop: the code, the surroundings and the
-first recogniser's embedding. All are trained on people who are not tested.
+Each sees the pixels inside M only, as a code, or those of M's opaque part, through which nothing of
+the surroundings shines, or the whole crop: the code, the surroundings and the first recogniser's
+embedding. All are trained on people who are not tested.
 A face that was withheld counts as found; of reversal, which then has nothing to restore, the number
 stands beside. Knows observations; measures nothing that needs no training.
 """
@@ -147,16 +148,17 @@ class Attacker:
     def _sides(
         self, fitted: Arrays, tested: Arrays, released: NDArray[np.bool_]
     ) -> dict[str, _Side]:
-        """Return what is seen inside M only, and of the whole crop."""
-        code, face = (
+        """Return what is seen of M's opaque part, of all of M, and of the whole crop."""
+        opaque, code, face = (
             (*_scaled(fitted[name], tested[name]),
              *_scaled(self._others[name], self._test[name]))
-            for name in ("code", "embedding")
+            for name in ("opaque_code", "code", "embedding")
         )  # fmt: skip
         train, test = self._outside(self._others["outside"]), self._outside(self._test["outside"])
         around = (train, test, train, test)
         whole = [torch.cat(parts, 1) for parts in zip(code, face, around, strict=True)]
         return {
+            "opaque": _Side(opaque[0], opaque[1], opaque[2], opaque[3], released),
             "inside": _Side(code[0], code[1], code[2], code[3], released),
             "whole_crop": _Side(whole[0], whole[1], whole[2], whole[3], released),
         }

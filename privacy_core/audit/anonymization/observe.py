@@ -27,7 +27,7 @@ from privacy_core.backends.base import Backend, GeneratedFace
 from privacy_core.diffusion.code import surroundings_of
 from privacy_core.errors import FaceFailedError, NoFaceError, PhotoError
 from privacy_core.faces import FaceDetector, fit_alignment, read_photo, template_mask
-from privacy_core.faces.align import warp_to_template
+from privacy_core.faces.align import opaque_mask, warp_to_template
 from privacy_core.faces.support import regions_of
 from privacy_core.noise import NoiseKey
 from privacy_core.records import Arrays
@@ -146,7 +146,7 @@ def observe_originals(
         "labels": np.array([o.chosen.labels for o in opened]),
         "source": np.array([o.chosen.source for o in opened], dtype="U24"),
         "ita": np.array([ita_angle(frame) for frame in frames]),
-        "code": instruments.code.encode(torch.from_numpy(frames)).numpy(),
+        **_codes(instruments, frames),
         # In the very pixels that a backend gets: what k-Same averages must be found again.
         "request_code": instruments.code.encode(
             torch.from_numpy(np.stack([o.photo.requests[0].pixels for o in opened]))
@@ -196,7 +196,7 @@ def observe_variants(
     frames[~released] = 0
     arrays: Arrays = {
         "released": released,
-        "code": instruments.code.encode(torch.from_numpy(frames)).half().numpy(),
+        **{name: codes.astype(np.float16) for name, codes in _codes(instruments, frames).items()},
     }
     if points is None:
         embed = instruments.recogniser.embed
@@ -284,6 +284,15 @@ def _changed_outside(opened: OpenPhoto, image: RGB) -> int:
 def _points(instruments: Instruments, pixels: RGB, opened: Opened) -> NDArray[np.float64]:
     frame = warp_to_template(pixels, fit_alignment(opened.landmarks), zoom=ZOOM)
     return instruments.points.find(frame)
+
+
+def _codes(instruments: Instruments, frames: NDArray[np.uint8]) -> Arrays:
+    """Return the code of all of M, and of its part through which no surroundings shine."""
+    opaque = np.where(opaque_mask()[..., None], frames, np.uint8(128))
+    return {
+        name: instruments.code.encode(torch.from_numpy(seen)).numpy()
+        for name, seen in (("code", frames), ("opaque_code", opaque))
+    }
 
 
 def _predicted(instruments: Instruments, frames: NDArray[np.uint8]) -> Arrays:

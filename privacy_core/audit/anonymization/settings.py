@@ -77,7 +77,7 @@ def _usual() -> tuple[Setting, ...]:
     found = [
         *(Setting(EMBEDDED, s, is_attacked=s not in _BETWEEN) for s in _STRENGTHS),
         Setting(EMBEDDED, 1.0, HIDE),
-        Setting(EMBEDDED, 0.8, KEEP, is_attacked=False),
+        *(Setting(EMBEDDED, s, KEEP, is_attacked=False) for s in (0.8, 0.85)),
         *(Setting(method, s) for method, s in _OTHERS),
     ]
     return tuple(found)

@@ -90,7 +90,9 @@ def _attacks(result: Json) -> list[str]:
              "restored: rank-1", "the variants themselves"],
             [_adversary(one) for one in settings if "absent" not in one["adversary"]],
         ),
-        "## Attributes read by a retrained classifier: balanced accuracy in M (whole crop)",
+        "## Attributes read by a retrained classifier: balanced accuracy",
+        "In M's opaque part, where no surroundings shine through; in brackets in all of M with its "
+        "rim, and in the whole crop.",
         _rows(
             ["setting", *ATTRIBUTES],
             [_inference(one) for one in _read(result)],
@@ -150,10 +152,13 @@ def _read(result: Json) -> list[Json]:
 
 
 def _inference(one: Json) -> list[str]:
-    inside, whole = one["inference"]["inside"], one["inference"]["whole_crop"]
+    opaque, inside, whole = (one["inference"][sees] for sees in ("opaque", "inside", "whole_crop"))
     return [
         one["name"],
-        *(f"{_share(inside.get(name))} ({_short(whole.get(name))})" for name in ATTRIBUTES),
+        *(
+            f"{_share(opaque.get(name))} ({_short(inside.get(name))}, {_short(whole.get(name))})"
+            for name in ATTRIBUTES
+        ),
     ]
 
 
