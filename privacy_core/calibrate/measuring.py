@@ -6,7 +6,7 @@ Knows an anonymizer, a recogniser and whose photos count; no anchor and no curve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -50,16 +50,49 @@ class Measurement:
     no_face: int
 
 
+@dataclass(frozen=True)
+class CalibrationSet:
+    """Photos of people a model was not fitted to, and what looks at them.
+
+    Attributes:
+        photos: What is measured.
+        people: Who is shown on each, -1 where unknown.
+        detector: The product's detector.
+        recogniser: Its distance defines the anchors.
+        records: Where measured photos are kept, so that an interrupted run goes on and processes
+            share them.
+        report: Progress.
+    """
+
+    photos: Sequence[Photo] = field(repr=False)
+    people: Sequence[int] = field(repr=False)
+    detector: FaceDetector
+    recogniser: Recogniser
+    records: Records
+    report: Report
+
+    def in_chunks(self, stage: str, make: Callable[[slice], Arrays]) -> list[Arrays]:
+        """Return what is made of every few photos, shared out among processes and kept.
+
+        Args:
+            stage: Names the chunks, and the progress.
+            make: Slice of the photos → arrays.
+        """
+        n = len(self.photos)
+        parts = [slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
+        return self.records.made_together(
+            [f"{stage} {part.start:06}" for part in parts],
+            lambda place: make(parts[place]),
+            report=lambda done: self.report(stage, min(done * _CHUNK, n), n),
+        )
+
+
 def measure_variants(
     anonymizer: Anonymizer,
-    photos: Sequence[Photo],
-    people: Sequence[int],
+    chosen: CalibrationSet,
     *,
     strengths: Sequence[float],
-    recogniser: Recogniser,
     keys: Sequence[NoiseKey],
-    report: Report,
-    records: Records | None = None,
 ) -> Measurement:
     """Anonymize each photo at each strength and embed original and variants.
 
@@ -68,33 +101,19 @@ def measure_variants(
 
     Args:
         anonymizer: Finds and makes faces.
-        photos: What is measured.
-        people: Who is shown on each, -1 where unknown.
+        chosen: What is measured.
         strengths: Ascending.
-        recogniser: Embeds originals and variants.
         keys: Of the noise of each photo.
-        report: Progress.
-        records: Where measured photos are kept, so that an interrupted run goes on and processes
-            share them; None keeps nothing.
 
     Raises:
         InvalidArgumentError: No photo has a face.
     """
-    if records is None:
-        found = _observed(
-            anonymizer, photos, people, strengths=strengths, recogniser=recogniser, keys=keys,
-            report=report,
-        )  # fmt: skip
-        return _measurement([found], strengths)
 
     def observe(part: slice) -> Arrays:
-        return _observed(
-            anonymizer, photos[part], people[part], strengths=strengths, recogniser=recogniser,
-            keys=keys[part], report=lambda *_: None,
-        )  # fmt: skip
+        rows = zip(chosen.photos[part], chosen.people[part], keys[part], strict=True)
+        return _observed(anonymizer, chosen.recogniser, rows, strengths)
 
-    parts = in_chunks("measured photos", len(photos), observe, records, report)
-    return _measurement(parts, strengths)
+    return _measurement(chosen.in_chunks("measured photos", observe), strengths)
 
 
 def held_out(
@@ -138,41 +157,16 @@ def spread(photos: Sequence[Photo], people: Sequence[int], n: int) -> tuple[list
     return [photos[i] for i in chosen], [people[i] for i in chosen]
 
 
-def in_chunks(
-    stage: str, n: int, make: Callable[[slice], Arrays], records: Records, report: Report
-) -> list[Arrays]:
-    """Return what is made of every few photos, shared out among processes and kept.
-
-    Args:
-        stage: Names the chunks, and the progress.
-        n: Number of photos.
-        make: Slice of the photos → arrays.
-        records: Where they are kept.
-        report: Progress.
-    """
-    parts = [slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
-    return records.made_together(
-        [f"{stage} {part.start:06}" for part in parts],
-        lambda place: make(parts[place]),
-        report=lambda done: report(stage, min(done * _CHUNK, n), n),
-    )
-
-
 def _observed(
     anonymizer: Anonymizer,
-    photos: Sequence[Photo],
-    people: Sequence[int],
-    *,
-    strengths: Sequence[float],
     recogniser: Recogniser,
-    keys: Sequence[NoiseKey],
-    report: Report,
+    rows: Iterable[tuple[Photo, int, NoiseKey]],
+    strengths: Sequence[float],
 ) -> Arrays:
     """Return what a `Measurement` holds, photo by photo; without a face only how many have none."""
     originals, variants, detected, shown = [], [], [], []
     no_face = 0
-    for i, (photo, person, key) in enumerate(zip(photos, people, keys, strict=True)):
-        report("measured photos", i, len(photos))
+    for photo, person, key in rows:
         try:
             opened = anonymizer.open(photo, key=key)
         except (NoFaceError, FaceFailedError):

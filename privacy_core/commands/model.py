@@ -89,7 +89,7 @@ def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
         return
     rows = rows_of(options)
     from privacy_core.backends.embedded import MODEL_FOLDER
-    from privacy_core.calibrate import calibrate_model
+    from privacy_core.calibrate import CalibrationSet, calibrate_model
     from privacy_core.diffusion.model import load_model, save_curve
 
     folder = Path(options.model) if options.model else MODEL_FOLDER
@@ -97,20 +97,13 @@ def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
     photos, people = _held_out(rows, options)
     recogniser = tools.recogniser(options.recogniser)
     records = _records(folder, (model.revision, recogniser.name), photos, people, tools.crew)
-    curve = calibrate_model(
-        model,
-        photos,
-        people,
-        detector=tools.detector(),
-        recogniser=recogniser,
-        report=tools.progress(),
-        records=records,
-    )
+    chosen = CalibrationSet(photos, people, tools.detector(), recogniser, records, tools.progress())
+    curve = calibrate_model(model, chosen)
     _finish(records, tools.crew, lambda: save_curve(folder, curve))
-    chosen = f" --model {folder}" if options.model else ""
+    of_it = f" --model {folder}" if options.model else ""
     tools.say(
         f"Wrote the strength curve to {folder}. "
-        f"Next: {PROGRAM} anonymize PHOTO --out OUT.png{chosen}"
+        f"Next: {PROGRAM} anonymize PHOTO --out OUT.png{of_it}"
     )
 
 
@@ -128,7 +121,7 @@ def _calibrate_backend(options: argparse.Namespace, tools: Tools) -> None:
     backend = tools.load_backend(options.backend, accept_licence=options.accept_licence)
     from privacy_core.backends import curves
     from privacy_core.backends.inpainting import InpaintingBackend
-    from privacy_core.calibrate import calibrate_backend
+    from privacy_core.calibrate import CalibrationSet, calibrate_backend
 
     if not isinstance(backend, InpaintingBackend):
         raise InvalidArgumentError(
@@ -139,15 +132,8 @@ def _calibrate_backend(options: argparse.Namespace, tools: Tools) -> None:
     path = curves.curve_file(folder, backend.model, backend.revision)
     steps = f"{backend.model.steps} steps, {backend.model.side} px"
     records = _records(path, (steps, recogniser.name), photos, people, tools.crew)
-    curve = calibrate_backend(
-        backend,
-        photos,
-        people,
-        detector=tools.detector(),
-        recogniser=recogniser,
-        report=tools.progress(),
-        records=records,
-    )
+    chosen = CalibrationSet(photos, people, tools.detector(), recogniser, records, tools.progress())
+    curve = calibrate_backend(backend, chosen)
     _finish(
         records,
         tools.crew,

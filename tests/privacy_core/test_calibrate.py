@@ -12,6 +12,7 @@ from scipy.stats import binom
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.calibrate import (
+    CalibrationSet,
     Measurement,
     calibrate_model,
     calibration,
@@ -289,21 +290,30 @@ def photos_of(code, n):
 
 
 def measure(
-    code, photos, *, detector=None, strengths=(0.0, 0.5, 1.0), recogniser=None, records=None,
+    code, photos, records, *, detector=None, strengths=(0.0, 0.5, 1.0), recogniser=None,
     secret=bytes(32),
 ):  # fmt: skip
     backend = EmbeddedBackend(tiny_model(code, linear_denoiser(code)))
-    return measure_variants(
-        Anonymizer(backend, detector or FixedDetector(FACE)), photos, list(range(len(photos))),
-        strengths=strengths, recogniser=recogniser or CodeRecogniser(code),
-        keys=[NoiseKey.from_row(secret, str(i)) for i in range(len(photos))], report=quiet,
-        records=records,
+    chosen = CalibrationSet(
+        photos, range(len(photos)), detector or FixedDetector(FACE),
+        recogniser or CodeRecogniser(code), records, quiet,
     )  # fmt: skip
+    keys = [NoiseKey.from_row(secret, str(i)) for i in range(len(photos))]
+    return measure_variants(
+        Anonymizer(backend, chosen.detector), chosen, strengths=strengths, keys=keys
+    )
 
 
-def test_distances_grow_with_strength_and_belong_to_their_photo(code):
+@pytest.fixture
+def fresh(tmp_path):
+    """Return what makes records in which nothing is kept yet."""
+    number = itertools.count()
+    return lambda: Records(tmp_path / f"records{next(number)}", {})
+
+
+def test_distances_grow_with_strength_and_belong_to_their_photo(code, fresh):
     photos = photos_of(code, 5)
-    measured = measure(code, photos)
+    measured = measure(code, photos, fresh())
     assert measured.distances.shape == measured.detected.shape == (3, 5)
     assert measured.originals.shape == (5, 24)
     assert measured.variants.shape == (3, 5, 24)
@@ -318,30 +328,30 @@ def test_distances_grow_with_strength_and_belong_to_their_photo(code):
         assert measured.distances[1, i] == pytest.approx(expected)
 
 
-def test_photos_without_a_face_are_left_out_and_counted(code):
+def test_photos_without_a_face_are_left_out_and_counted(code, fresh):
     photos = photos_of(code, 3)
-    measured = measure(code, photos, detector=BlindToVariants([photos[0], photos[2]]))
+    measured = measure(code, photos, fresh(), detector=BlindToVariants([photos[0], photos[2]]))
     assert measured.no_face == 1
     assert measured.people.tolist() == [0, 2]
     with pytest.raises(InvalidArgumentError, match="got 3 without"):
-        measure(code, photos, detector=FixedDetector())
+        measure(code, photos, fresh(), detector=FixedDetector())
 
 
-def test_a_variant_without_a_face_is_still_compared_at_the_originals_landmarks(code):
+def test_a_variant_without_a_face_is_still_compared_at_the_originals_landmarks(code, fresh):
     photos = photos_of(code, 2)
     for elsewhere in ((), (face_at(-100, -100),)):
         recogniser = CodeRecogniser(code)
         detector = BlindToVariants(photos, *elsewhere)
-        measured = measure(code, photos, detector=detector, recogniser=recogniser)
+        measured = measure(code, photos, fresh(), detector=detector, recogniser=recogniser)
         assert not measured.detected.any()
         assert all(np.array_equal(points, FACE.landmarks) for points in recogniser.seen)
         assert np.isfinite(measured.distances).all()
 
 
-def test_a_found_variant_is_compared_at_its_own_landmarks(code):
+def test_a_found_variant_is_compared_at_its_own_landmarks(code, fresh):
     photos, recogniser, moved = photos_of(code, 1), CodeRecogniser(code), face_at(8, 9)
     detector = BlindToVariants(photos, face_at(-100, -100), moved)
-    measured = measure(code, photos, detector=detector, recogniser=recogniser)
+    measured = measure(code, photos, fresh(), detector=detector, recogniser=recogniser)
     assert measured.detected.all()
     assert np.array_equal(recogniser.seen[0], FACE.landmarks)
     assert all(np.array_equal(points, moved.landmarks) for points in recogniser.seen[1:])
@@ -356,8 +366,9 @@ def test_processes_share_the_photos_and_an_interrupted_measurement_goes_on(
 
     def act(crew, place="one", recogniser=None):
         return measure(
-            code, photos, detector=BlindToVariants([*photos[:2], *photos[3:]]),
-            recogniser=recogniser, records=Records(tmp_path / place, {}, crew), secret=secret,
+            code, photos, Records(tmp_path / place, {}, crew),
+            detector=BlindToVariants([*photos[:2], *photos[3:]]), recogniser=recogniser,
+            secret=secret,
         )  # fmt: skip
 
     (alone,) = together(1, act)
@@ -365,10 +376,7 @@ def test_processes_share_the_photos_and_an_interrupted_measurement_goes_on(
     again = CodeRecogniser(code)
     (resumed,) = together(1, lambda crew: act(crew, recogniser=again))
     assert len(again.seen) == 4  # the one photo of that chunk in which a face is found
-    whole = measure(
-        code, photos, detector=BlindToVariants([*photos[:2], *photos[3:]]), secret=secret
-    )
-    for found in (resumed, whole, *together(2, lambda crew: act(crew, "two"))):
+    for found in (resumed, *together(2, lambda crew: act(crew, "two"))):
         assert found.no_face == alone.no_face == 1
         for name in ("distances", "detected", "originals", "variants", "people"):
             assert np.array_equal(getattr(found, name), getattr(alone, name)), name
@@ -380,11 +388,11 @@ def closed_form_distances(sigma, n, *, seed=0):
     return np.linalg.norm((codes + sigma * normals) / np.sqrt(1 + sigma**2) - codes, axis=1)
 
 
-def test_calibration_reads_the_noise_it_measured_at(code, monkeypatch):
+def test_calibration_reads_the_noise_it_measured_at(code, fresh, monkeypatch):
     # The closed form stands in for two thousand variants; photos only give the typical distance.
-    def measured(anonymizer, photos, people, *, strengths, keys, **_):
+    def measured(anonymizer, chosen, *, strengths, keys):
         assert all(key.secret for key in keys)
-        assert len({key.material for key in keys}) == len(photos)
+        assert len({key.material for key in keys}) == len(chosen.photos)
         curve = anonymizer.backend.curve
         noise = [curve.rung_sigmas()[curve.rung(s) - 1] if s else 0.0 for s in strengths]
         distances = np.stack([closed_form_distances(s, 300, seed=1) for s in noise])
@@ -397,9 +405,16 @@ def test_calibration_reads_the_noise_it_measured_at(code, monkeypatch):
     monkeypatch.setattr(calibration, "measure_variants", measured)
     model = tiny_model(code, linear_denoiser(code), curve=None)
     curve = calibrate_model(
-        model, photos_of(code, 30), [-1] * 30, detector=FixedDetector(FACE),
-        recogniser=CodeRecogniser(code), report=quiet,
-    )  # fmt: skip
+        model,
+        CalibrationSet(
+            photos_of(code, 30),
+            [-1] * 30,
+            FixedDetector(FACE),
+            CodeRecogniser(code),
+            fresh(),
+            quiet,
+        ),
+    )
     assert curve.strengths == (0.0, 0.5, 0.8, 1.0)
     assert curve.measured["recogniser"] == "code"
     assert curve.measured["n_faces"] == 300

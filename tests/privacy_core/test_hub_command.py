@@ -11,8 +11,9 @@ from PIL import Image
 from privacy_core.__main__ import main
 from privacy_core.backends import HUB_MODELS, curves
 from privacy_core.backends.inpainting import NOT_CALIBRATED, InpaintingBackend
-from privacy_core.calibrate import Measurement, calibrate_backend, calibration
+from privacy_core.calibrate import CalibrationSet, Measurement, calibrate_backend, calibration
 from privacy_core.errors import InvalidArgumentError
+from privacy_core.records import Records
 from privacy_core.schema import StrengthCurve
 from tests.privacy_core.tiny import FixedDetector, face_at, smooth_photo
 from tests.privacy_core.tiny_pipelines import SIDE, stable_diffusion
@@ -161,7 +162,7 @@ class Falling:
     def __init__(self):
         self.backend = None
 
-    def __call__(self, anonymizer, photos, people, *, strengths, **_):
+    def __call__(self, anonymizer, chosen, *, strengths, **_):
         self.backend = anonymizer.backend
         noise = [self.backend.curve.rung_sigmas()[round(100 * s) - 1] for s in strengths[1:]]
         share = np.array([0.0, *(sigma / (1 + sigma) for sigma in noise)])
@@ -178,14 +179,19 @@ class Named:
     name = "r"
 
 
-def test_calibration_measures_the_bare_model_and_ends_below_noise_alone(painter, monkeypatch):
+def test_calibration_measures_the_bare_model_and_ends_below_noise_alone(
+    painter, tmp_path, monkeypatch
+):
     measuring = Falling()
     monkeypatch.setattr(calibration, "measure_variants", measuring)
     old = StrengthCurve((0.0, 1.0), (0.5, 1.0))
     backend = InpaintingBackend(painter, SHA, curve=old, recogniser=Named())
     curve = calibrate_backend(
-        backend, [smooth_photo()], [-1], detector=FixedDetector(FACE), recogniser=Named(),
-        report=lambda *_: None,
+        backend,
+        CalibrationSet(
+            [smooth_photo()], [-1], FixedDetector(FACE), Named(), Records(tmp_path / "r", {}),
+            lambda *_: None,
+        ),
     )  # fmt: skip
     assert measuring.backend.curve == backend.uncalibrated
     assert measuring.backend._recogniser is None
