@@ -83,6 +83,7 @@ def queue(kind: Kind) -> list[Cell]:
         *cells(FEW, K_FEW, short), *cells(MANY, K_FEW, short),
         *curve,
         *[cell for request in ALL for cell in cells(request, K_NETWORK, (*short, *quick))],
+        *cells(SECOND, K_FEW, [SLOWEST]), *cells(THIRD, K_FEW, [SLOWEST]),
         *[cell for request in ALL for cell in cells(request, K_NETWORK, [SLOWEST])],
     ]  # fmt: skip
 
