@@ -43,14 +43,14 @@ from privacy_core.faces import default_detector
 from privacy_core.faces.align import SIZE
 from privacy_core.noise import NoiseKey
 from privacy_core.recognition import DlibRecogniser
-from privacy_core.schema import AttributePolicy, StrengthCurve
+from privacy_core.schema import DEFAULT_STRENGTH, AttributePolicy, StrengthCurve
 from shell.about import about_text
 from shell.api import PublicCalls
 from shell.callers import Progress, speaker_of
 from shell.copying import Load, health_report, open_copy, running
 from shell.crowd import CROWD_INTRO, EVERYTHING, SOURCE_CHOICES, Crowd, open_crowd
 from shell.desk import RatingDesk
-from shell.dial import POPULATION_STRENGTH, privacy_floor, starting_prior
+from shell.dial import privacy_floor, starting_prior
 from shell.evidence import Publisher, open_publisher
 from shell.face_words import (
     ALL_FACES,
@@ -491,7 +491,7 @@ class _Dial:
                 self.strength = gr.Slider(
                     0,
                     1,
-                    POPULATION_STRENGTH,
+                    DEFAULT_STRENGTH,
                     step=0.05,
                     label=local("Strength"),
                     info=info,
@@ -550,7 +550,7 @@ class _Faces:
             with gr.Column(visible=False) as self.one:
                 self.said = gr.Markdown(elem_id="face-said")
                 self.strength = gr.Slider(
-                    0, 1, POPULATION_STRENGTH, step=0.05, info=info, elem_id="face-strength"
+                    0, 1, DEFAULT_STRENGTH, step=0.05, info=info, elem_id="face-strength"
                 )
                 self.follow = gr.Button(local(FOLLOW), visible=False, elem_id="follow")
                 self.permission = gr.Checkbox(label=local(PERMISSION), elem_id="permission")
@@ -1027,9 +1027,7 @@ def warm_up(anonymizer: Anonymizer, stopped: threading.Event) -> None:
     if stopped.is_set():
         return
     quad = np.array([(0, 0), (SIZE, 0), (SIZE, SIZE), (0, SIZE)], np.float64)
-    request = FaceRequest(
-        blank, blank, quad, POPULATION_STRENGTH, NoiseKey.fresh(), AttributePolicy()
-    )
+    request = FaceRequest(blank, blank, quad, DEFAULT_STRENGTH, NoiseKey.fresh(), AttributePolicy())
     anonymizer.backend.generate([request])
 
 

@@ -123,7 +123,8 @@ def block(result: Json) -> str:
         "[`docs/results/anonymization.md`](docs/results/anonymization.md)):",
         table(shown, rows_of(result)),
         "In brackets: 95 % intervals over people. Strength 0 is the code's own reconstruction. "
-        f"Smallest measured strength at which at most 0.5 % are verified: **{chosen}**. "
+        f"Smallest measured strength at which at most 0.5 % are verified: **{chosen}**, "
+        "where the app and the commands start. "
         f"The surroundings alone let a trained adversary find {share(around)} of people first. "
         f"Spearman correlation of strength and distance over the measured strengths, most of them "
         f"above 0.6: {order.get('spearman_median', 0):.2f} in the median. What is left at strength "

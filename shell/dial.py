@@ -24,10 +24,8 @@ from feedback.preference.decision import (
 from feedback.preference.judgement import Judgement
 from feedback.preference.posterior import Posterior
 from privacy_core.report import verified_share_at
-from privacy_core.schema import StrengthCurve
+from privacy_core.schema import DEFAULT_STRENGTH, StrengthCurve
 
-POPULATION_STRENGTH = 0.8
-"""Where every dial starts as long as no release says better; the flat prior's `QUANTILE`."""
 QUANTILE = 0.8
 """Of what is believed: above 0.5, as being recognised costs more than being changed too much."""
 FLOOR_SHARE = 0.5
@@ -85,10 +83,12 @@ def standing_of(
     belief = posterior.photo(photo_id)
     low, high = belief.interval(0.9)
     digest = hashlib.sha256(repr(tuple(judgements)).encode()).hexdigest()[:16]
+    prior = posterior.prior
+    released = Belief(prior.density).quantile(QUANTILE)
     target = decide(
         posterior,
         # What is known of everyone, until the visitor's own answers say enough.
-        population=Belief(posterior.prior.density).quantile(QUANTILE),
+        population=DEFAULT_STRENGTH if prior == Prior.flat() else released,
         floor=floor,
         quantile=QUANTILE,
         provenance=Provenance(

@@ -145,7 +145,7 @@ def test_answers_move_the_recommendation_and_nothing_is_remembered(running, clie
         assert told["strength"] >= told["floor"]
         assert len(told["model_version"]) >= 8
     assert (empty["n_answers"], strong["n_answers"]) == (0, 6)
-    assert (empty["source"], empty["strength"]) == ("population", 0.8)
+    assert (empty["source"], empty["strength"]) == ("population", 0.85)
     assert client.predict(api_name="/recommend") == empty
     assert running.store.stats() == before
 

@@ -15,10 +15,9 @@ from feedback.preference.judgement import Judgement
 from feedback.preference.posterior import Posterior
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.report import verified_share_at
-from privacy_core.schema import StrengthCurve
+from privacy_core.schema import DEFAULT_STRENGTH, StrengthCurve
 from shell.chart import HEIGHT, WIDTH, dial_chart, sentence
 from shell.dial import (
-    POPULATION_STRENGTH,
     SCALE_FLOOR,
     privacy_floor,
     standing_of,
@@ -136,8 +135,8 @@ def account_with(tmp_path, *releases):
     return ReleaseAccount(path)
 
 
-def test_without_answers_a_dial_starts_where_the_flat_prior_has_it():
-    assert standing().target.strength == POPULATION_STRENGTH
+def test_without_answers_a_dial_starts_at_the_default_strength():
+    assert standing().target.strength == DEFAULT_STRENGTH
     assert standing().target.source == "population"
 
 
@@ -241,7 +240,7 @@ def test_the_words_follow_from_the_standing():
     assert re.match(r"About \d+ more answers? and", progress_line(early))
     assert "settled" in progress_line(late)
     assert "we stop asking" in progress_line(late)
-    assert use_label(early) == "Use 0.80 for now"
+    assert use_label(early) == "Use 0.85 for now"
     assert use_label(late) == f"Use my strength, {late.strength:.2f}"
     assert set_line(early) == ""
     assert f"your strength, {late.strength:.2f}" in set_line(late)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from privacy_core.recognition import Recogniser
     from privacy_core.schema import RGB, Variant
 
-DEFAULT_STRENGTH = 0.8
 _TILE = 320
 
 
@@ -42,7 +41,7 @@ def add_commands(commands: Commands) -> None:
     """Add `anonymize`, `ladder` and `backends`."""
     one = commands.add("anonymize", _anonymize, "write one variant of a photo")
     _add_photo(one, "OUT.png", "file to write")
-    one.add_argument("--strength", default=DEFAULT_STRENGTH, help="0 to 1 (default: %(default)s)")
+    one.add_argument("--strength", metavar="S", help="0 to 1 (default: 0.85)")
     one.add_argument("--report", metavar="REPORT.json", help="write what is guaranteed to a file")
     several = commands.add("ladder", _ladder, "write variants of a photo at several strengths")
     _add_photo(several, "DIR", "new folder to write")
@@ -68,9 +67,9 @@ def _anonymize(options: argparse.Namespace, tools: Tools) -> None:
     check_file(out, ".png", "--out", options.photo)
     if report_path is not None:
         check_file(report_path, ".json", "--report", options.photo)
-    from privacy_core.schema import check_strength
+    from privacy_core.schema import DEFAULT_STRENGTH, check_strength
 
-    strength = check_strength(options.strength)
+    strength = check_strength(DEFAULT_STRENGTH if options.strength is None else options.strength)
     from privacy_core.faces import encode_png
     from privacy_core.report import variant_report
 

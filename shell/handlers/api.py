@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from privacy_core.schema import Variant
+from privacy_core.schema import DEFAULT_STRENGTH, Variant
 from shell.api import (
     Attribute,
     JudgedStrength,
@@ -19,7 +19,6 @@ from shell.api import (
     recommendation,
 )
 from shell.desk import RatingDesk
-from shell.dial import POPULATION_STRENGTH
 from shell.pictures import PICTURE_NAME, PictureFolder
 from shell.updates import FileData, picture_file
 
@@ -52,7 +51,7 @@ class ApiHandlers:
     def anonymize(
         self,
         photo: FileData,
-        strength: float = POPULATION_STRENGTH,
+        strength: float = DEFAULT_STRENGTH,
         keep: list[Attribute] | None = None,
         hide: list[Attribute] | None = None,
     ) -> tuple[FileData, dict[str, Any]]:
@@ -64,7 +63,7 @@ class ApiHandlers:
         Args:
             photo: One uploaded picture (JPEG, PNG, WebP and the like; at most 25 MB), no address.
             strength: How much of a face is replaced, in [0, 1]: 0 keeps it, 1 replaces it
-                completely, 0.8 is where every dial starts.
+                completely, 0.85 is where every dial starts.
             keep: Attributes to keep from the photo, at the price of some privacy.
             hide: Attributes to drop and draw at random.
 

@@ -19,6 +19,7 @@ from privacy_core.backends import BACKENDS, HUB_MODELS, load_backend
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import read_photo
 from privacy_core.privacy import NOT_COVERED
+from privacy_core.schema import DEFAULT_STRENGTH
 from tests.privacy_core.tiny import (
     FixedDetector,
     face_at,
@@ -85,7 +86,7 @@ def test_anonymize_writes_a_picture_and_says_what_to_do_next(run, photo):
     code, out, err = run("anonymize", photo, "--out", "out.png")
     assert (code, out) == (0, "")
     assert everything() == ["out.png"]
-    assert "1 face anonymized at strength 0.80" in err
+    assert "1 face anonymized at strength 0.85" in err
     assert "--report" in err
     made = read_photo("out.png").pixels
     original = read_photo(photo).pixels
@@ -134,7 +135,7 @@ def test_the_report_is_written_and_the_same_as_json(run, photo):
         "hide": ["gender"],
         "set": {"eyeglasses": "yes"},
     }
-    assert report["strength"] == 0.8
+    assert report["strength"] == DEFAULT_STRENGTH
     assert report["epsilon"] > 0
     assert report["not_covered"] == list(NOT_COVERED)
     assert "measured" not in report

@@ -1,6 +1,8 @@
 """What the repository ships: the embedded weights with their curve and card, and the examples."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from privacy_core.diffusion.pipeline import CodeDiffusionPipeline
 from privacy_core.faces import default_detector, photo_from_pixels, read_photo
 from privacy_core.noise import NoiseKey
 from privacy_core.recognition import DlibRecogniser
+from privacy_core.schema import DEFAULT_STRENGTH
 
+DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.png"))
 
 
@@ -51,6 +55,15 @@ def test_the_card_names_terms_and_data():
     card = (MODEL_FOLDER / "README.md").read_text(encoding="utf-8")
     assert "license: other" in card
     assert all(word in card for word in ("CelebA", "UTKFace", "Non-commercial", "consent"))
+
+
+def test_the_default_strength_is_the_one_the_audit_found_and_the_commands_say_it():
+    found = json.loads((DOCS / "results" / "anonymization.json").read_text(encoding="utf-8"))
+    assert found["summary"]["default_strength"] == DEFAULT_STRENGTH
+    assert found["revision"] == EmbeddedBackend.load().revision
+    command = [sys.executable, "-m", "privacy_core", "anonymize", "--help"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert f"(default: {DEFAULT_STRENGTH})" in said.stdout
 
 
 def test_the_curve_meets_its_anchors_on_the_faces_it_was_fitted_to(backend):
