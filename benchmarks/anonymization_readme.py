@@ -108,7 +108,7 @@ def block(result: Json) -> str:
     """Return everything between the README's two marks."""
     settings = [one for one in result["settings"] if one["method"] == EMBEDDED]
     plain = [one for one in settings if not one["policy"]]
-    shown = [one for one in plain if one["strength"] in {0.0, 0.6, 0.8, 0.85, 0.9, 1.0}]
+    shown = [one for one in plain if one["strength"] in {0.0, 0.6, 0.8, 0.9, 0.95, 1.0}]
     policies = [one for one in settings if one["policy"]]
     kept = at(result, "summary", "kept_over_reconstruction") or {}
     order = at(result, "summary", "order", result["recognisers"][0]) or {}
@@ -123,7 +123,7 @@ def block(result: Json) -> str:
         "[`docs/results/anonymization.md`](docs/results/anonymization.md)):",
         table(shown, rows_of(result)),
         "In brackets: 95 % intervals over people. Strength 0 is the code's own reconstruction. "
-        f"Smallest measured strength at which at most 0.5 % are verified: **{chosen}**, "
+        f"Smallest strength from which on at most 0.5 % are verified: **{chosen}**, "
         "where the app and the commands start. "
         f"The surroundings alone let a trained adversary find {share(around)} of people first. "
         f"Spearman correlation of strength and distance over the measured strengths, most of them "

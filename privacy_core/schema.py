@@ -24,7 +24,7 @@ ATTRIBUTES: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Attribute name → its two values, in the order 0, 1 of the labels."""
 
-DEFAULT_STRENGTH = 0.85
+DEFAULT_STRENGTH = 0.95
 """What is used where nobody said anything: the smallest multiple of 0.05 at which at most 0.5 % of
 people are still verified as their original, in `docs/results/anonymization.json`."""
 RGB = NDArray[np.uint8]

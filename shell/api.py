@@ -209,7 +209,7 @@ def _strength(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgumentError(
             f"`{name}` must be a number in [0, 1], got {_size(value)}. 0 keeps the face, 1 "
-            "replaces it completely; 0.85 is a good start."
+            "replaces it completely; 0.95 is a good start."
         )
     return check_strength(value)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from feedback.errors import InvalidRatingError
 from privacy_core.anonymize import LADDER
 from privacy_core.errors import InvalidArgumentError
-from privacy_core.schema import ATTRIBUTES
+from privacy_core.schema import ATTRIBUTES, DEFAULT_STRENGTH
 from shell.api import MOST_ANSWERS, MOST_STRENGTHS, Attribute, photo_of, read_history
 from shell.routes import PUBLIC_CALLS
 from tests.page_server import (  # noqa: F401 - fixtures come by their names
@@ -145,7 +145,7 @@ def test_answers_move_the_recommendation_and_nothing_is_remembered(running, clie
         assert told["strength"] >= told["floor"]
         assert len(told["model_version"]) >= 8
     assert (empty["n_answers"], strong["n_answers"]) == (0, 6)
-    assert (empty["source"], empty["strength"]) == ("population", 0.85)
+    assert (empty["source"], empty["strength"]) == ("population", DEFAULT_STRENGTH)
     assert client.predict(api_name="/recommend") == empty
     assert running.store.stats() == before
 

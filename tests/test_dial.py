@@ -240,7 +240,7 @@ def test_the_words_follow_from_the_standing():
     assert re.match(r"About \d+ more answers? and", progress_line(early))
     assert "settled" in progress_line(late)
     assert "we stop asking" in progress_line(late)
-    assert use_label(early) == "Use 0.85 for now"
+    assert use_label(early) == "Use 0.95 for now"
     assert use_label(late) == f"Use my strength, {late.strength:.2f}"
     assert set_line(early) == ""
     assert f"your strength, {late.strength:.2f}" in set_line(late)

@@ -41,7 +41,7 @@ def add_commands(commands: Commands) -> None:
     """Add `anonymize`, `ladder` and `backends`."""
     one = commands.add("anonymize", _anonymize, "write one variant of a photo")
     _add_photo(one, "OUT.png", "file to write")
-    one.add_argument("--strength", metavar="S", help="0 to 1 (default: 0.85)")
+    one.add_argument("--strength", metavar="S", help="0 to 1 (default: 0.95)")
     one.add_argument("--report", metavar="REPORT.json", help="write what is guaranteed to a file")
     several = commands.add("ladder", _ladder, "write variants of a photo at several strengths")
     _add_photo(several, "DIR", "new folder to write")

@@ -63,7 +63,7 @@ class ApiHandlers:
         Args:
             photo: One uploaded picture (JPEG, PNG, WebP and the like; at most 25 MB), no address.
             strength: How much of a face is replaced, in [0, 1]: 0 keeps it, 1 replaces it
-                completely, 0.85 is where every dial starts.
+                completely, 0.95 is where every dial starts.
             keep: Attributes to keep from the photo, at the price of some privacy.
             hide: Attributes to drop and draw at random.
 

@@ -88,7 +88,7 @@ def test_each_face_has_its_strength_and_one_is_left_by_mouse(
     slider.wait_for()
     assert not tab.locator("#strength").is_visible()
     changes(tab, lambda: slider.press("ArrowRight"))
-    tab.get_by_text(f"Face {number}: Strength 0.85").wait_for()
+    tab.get_by_text(f"Face {number}: Strength 1.00").wait_for()
     tab.get_by_role("button", name="Same as all faces").wait_for()
 
     leave = tab.get_by_role("button", name=f"Leave face {number} as it is")
@@ -110,7 +110,7 @@ def test_each_face_has_its_strength_and_one_is_left_by_mouse(
     assert np.abs(left_out[:, :SIDE] - before[:, :SIDE]).mean() > 1
 
     changes(tab, again.click)
-    tab.get_by_text(f"Face {number}: Strength 0.85").wait_for()
+    tab.get_by_text(f"Face {number}: Strength 1.00").wait_for()
     assert np.abs(saved(tab, tmp_path)[:, SIDE:] - before[:, SIDE:]).mean() > 1
     changes(tab, tab.get_by_role("button", name="Same as all faces").click)
     tab.get_by_text("for each face").wait_for()
@@ -129,7 +129,7 @@ def test_what_an_observer_infers_is_shown_on_demand_and_never_stale(
     tab.get_by_role("button", name="What an observer infers").press("Enter")
     table.wait_for()
     tab.wait_for_function("() => document.activeElement.id === 'observed'")
-    assert "Face 1, as it is and at strength 0.80" in tab.inner_text("#observed")
+    assert "Face 1, as it is and at strength 0.95" in tab.inner_text("#observed")
     assert table.get_by_role("row").count() == 6
     assert table.get_by_role("rowheader", name="Gender").count() == 1
     assert overflow(tab) <= 0
@@ -157,7 +157,7 @@ def test_a_person_is_left_as_they_are_by_keyboard(running, open_tab, pair, fault
     tab.locator("#face-strength input[type=range]").wait_for()
     go_to(tab, "range", "")
     changes(tab, lambda: tab.keyboard.press("ArrowRight"))
-    tab.get_by_text("Face 1: Strength 0.85").wait_for()
+    tab.get_by_text("Face 1: Strength 1.00").wait_for()
     go_to(tab, "checkbox", PERMISSION)
     tab.keyboard.press("Space")
     tab.wait_for_function("() => !document.querySelector('#leave').disabled")

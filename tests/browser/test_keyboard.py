@@ -51,7 +51,7 @@ def test_a_visitor_without_a_mouse_goes_from_an_example_to_the_download(
 
     go_to(tab, "range", "")
     tab.keyboard.press("ArrowLeft")
-    tab.get_by_text("Strength 0.75").wait_for()
+    tab.get_by_text("Strength 0.90").wait_for()
 
     before = len(running.rows())
     press(tab, "Find your dial")

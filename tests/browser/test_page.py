@@ -123,7 +123,7 @@ def test_a_visitor_goes_from_upload_to_download(
     assert "more answer" in tab.inner_text("#progress")
     assert is_inside(chart.bounding_box(), width)
 
-    tab.get_by_role("button", name="Use 0.85 for now").click()
+    tab.get_by_role("button", name="Use 0.95 for now").click()
 
     with tab.expect_download() as download:
         tab.get_by_role("button", name="Download this variant").click()

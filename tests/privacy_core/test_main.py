@@ -86,7 +86,7 @@ def test_anonymize_writes_a_picture_and_says_what_to_do_next(run, photo):
     code, out, err = run("anonymize", photo, "--out", "out.png")
     assert (code, out) == (0, "")
     assert everything() == ["out.png"]
-    assert "1 face anonymized at strength 0.85" in err
+    assert "1 face anonymized at strength 0.95" in err
     assert "--report" in err
     made = read_photo("out.png").pixels
     original = read_photo(photo).pixels

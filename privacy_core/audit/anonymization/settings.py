@@ -16,8 +16,8 @@ from privacy_core.schema import ATTRIBUTES, AttributePolicy, check_strength
 
 EMBEDDED, K_SAME, LAPLACE = "embedded", "k-same", "latent-laplace"
 METHODS = (EMBEDDED, "blur", "pixelate", "solid", K_SAME, LAPLACE)
-_STRENGTHS = (0.0, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
-_BETWEEN = (0.7, 0.85)
+_STRENGTHS = (0.0, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
+_BETWEEN = (0.7, 0.85, 0.95)
 """Strengths that no adversary is trained on."""
 _OTHERS = (("blur", 1.0), ("pixelate", 0.75), ("solid", 1.0), (K_SAME, 0.5), (LAPLACE, 0.75))
 HIDE, KEEP = "hide gender", "keep all"
@@ -77,7 +77,7 @@ def _usual() -> tuple[Setting, ...]:
     found = [
         *(Setting(EMBEDDED, s, is_attacked=s not in _BETWEEN) for s in _STRENGTHS),
         Setting(EMBEDDED, 1.0, HIDE),
-        *(Setting(EMBEDDED, s, KEEP, is_attacked=False) for s in (0.8, 0.85)),
+        *(Setting(EMBEDDED, s, KEEP, is_attacked=False) for s in (0.8, 0.95)),
         *(Setting(method, s) for method, s in _OTHERS),
     ]
     return tuple(found)
