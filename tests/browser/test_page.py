@@ -91,7 +91,7 @@ def test_a_visitor_goes_from_upload_to_download(
     before = source_of(tab)
     tab.locator("#strength input[type=range]").focus()
     tab.keyboard.press("ArrowLeft")
-    tab.get_by_text("Strength 0.75").wait_for()
+    tab.get_by_text("Strength 0.90").wait_for()
     tab.wait_for_function(
         "([alt, old]) => document.querySelector(`img[alt='${alt}']`).src !== old",
         arg=[VARIANT, before],
@@ -101,7 +101,7 @@ def test_a_visitor_goes_from_upload_to_download(
     tab.get_by_role("button", name="Find your dial").click()
     tab.get_by_alt_text("Variant D").wait_for()
     page_source = tab.content()
-    assert "Strength 0.75" not in tab.inner_text("body")
+    assert "Strength 0.90" not in tab.inner_text("body")
     assert not tab.get_by_role("checkbox", name="Keep my answers").is_checked()
     tab.get_by_role("radio", name="C", exact=True).check()
     tab.get_by_role("radio", name="Just right").wait_for()
