@@ -30,7 +30,7 @@ from feedback.sync.loop import Sync
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.faces import HogDetector, photo_from_pixels
-from privacy_core.schema import AttributePolicy
+from privacy_core.schema import DEFAULT_STRENGTH, AttributePolicy
 from shell import desk as desks
 from shell.desk import Clicks, RatingDesk, attributes_of
 from shell.visit import Visit
@@ -125,9 +125,9 @@ def test_whoever_declines_storage_gets_the_same_dial_as_whoever_agrees(
     assert declined.target.n_ratings == agreed.target.n_ratings == 8
 
 
-def test_the_dial_starts_at_the_populations_strength(rater):
+def test_the_dial_starts_at_the_default_strength(rater):
     standing = rater.standing()
-    assert standing.strength == 0.8
+    assert standing.strength == DEFAULT_STRENGTH
     assert standing.target.source == "population"
     assert standing.target.n_ratings == 0
 
@@ -360,11 +360,11 @@ def test_a_visit_remembers_a_bounded_number_of_pages_to_undo(rater, monkeypatch)
 
 def test_the_prior_moves_a_dial_without_answers_and_chooses_the_first_page(store, visit):
     low = Prior("low", tuple(float(i < 15) for i in range(51)))
-    high = Prior("high", tuple(float(i > 35) for i in range(51)))
+    high = Prior("high", tuple(float(i > 45) for i in range(51)))
     raters = [Rater(store, visit, floor=0.0, prior=prior) for prior in (low, None, high)]
     strengths = [rater.standing().strength for rater in raters]
     assert strengths == sorted(strengths)
-    assert strengths[0] < strengths[1] == 0.8 < strengths[2]
+    assert strengths[0] < strengths[1] == DEFAULT_STRENGTH < strengths[2]
     means = []
     for rater in raters:
         rater.ask()

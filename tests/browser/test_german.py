@@ -62,7 +62,7 @@ def test_a_german_visit_is_german_from_photo_to_download(
     tab.set_input_files("#photo input[type=file]", photo)
     tab.get_by_role("button", name="Diese Variante herunterladen").wait_for()
     tab.wait_for_selector(f'img[alt="{VARIANT}"]')
-    assert "Stärke 0,80" in tab.inner_text("#privacy")
+    assert "Stärke 0,95" in tab.inner_text("#privacy")
     assert english_left(tab) == []
     take(tab, f"german-dial-{width}")
     assert overflow(tab) <= 0
@@ -88,7 +88,7 @@ def test_a_german_visit_is_german_from_photo_to_download(
     assert overflow(tab) <= 0
 
     answer_again(tab)
-    tab.get_by_role("button", name="Vorerst 0,80 übernehmen").click()
+    tab.get_by_role("button", name="Vorerst 0,95 übernehmen").click()
     with tab.expect_download():
         tab.get_by_role("button", name="Diese Variante herunterladen").click()
     tab.get_by_text("1 Bild heruntergeladen.").wait_for()
