@@ -161,6 +161,7 @@ def _records(
 
 def _finish(records: Records, crew: Crew, save: Callable[[], object]) -> None:
     """Let the first process save the curve and remove what was measured of faces."""
+    crew.wait()  # Until everyone has read what is removed here.
     if crew.is_first:
         save()
         records.forget()
