@@ -28,7 +28,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmarks.development_faces import folder
+from benchmarks.development_faces import detector, folder
 from privacy_core.backends.embedded import MODEL_FOLDER
 from privacy_core.dataset import read_dataset
 from privacy_core.diffusion.denoiser import NULL
@@ -40,7 +40,6 @@ from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX, TrainingConfig
 from privacy_core.faces import default_detector, photo_from_pixels, prepare
 from privacy_core.faces.align import SIZE
-from privacy_core.faces.detect import HogDetector
 from privacy_core.faces.output import write_png
 from privacy_core.recognition import DlibRecogniser
 from privacy_core.schema import ATTRIBUTES, RGB, AttributePolicy
@@ -148,7 +147,7 @@ def matches(
 def whole_heads(folder_of_model: Path) -> tuple[EmbeddedModel, PreparedFaces]:
     """Return the whole-head model and its aligned faces, fitted unless they are there."""
     rows = list(usable_rows(folder()))
-    detector = HogDetector(longest_side=168, smallest_face=80)
+    finder = detector()
     bar = tqdm(file=sys.stderr)
 
     def report(stage: str, done: int, total: int) -> None:
@@ -160,12 +159,12 @@ def whole_heads(folder_of_model: Path) -> tuple[EmbeddedModel, PreparedFaces]:
             len(rows),
             folder_of_model,
             config=CONFIG,
-            detector=detector,
+            detector=finder,
             report=report,
             talk=bar.write,
         )
     work = folder_of_model / "work"
-    prepared = prepare_faces(rows, len(rows), work, detector=detector, report=report, margin=MARGIN)
+    prepared = prepare_faces(rows, len(rows), work, detector=finder, report=report, margin=MARGIN)
     return load_model(folder_of_model, dtype=torch.float32), prepared
 
 

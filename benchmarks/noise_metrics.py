@@ -14,6 +14,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from privacy_core.backends.embedded import MODEL_FOLDER
 from privacy_core.calibrate import verification_threshold
 from privacy_core.diffusion.code import LinearCode, known_mask
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
-from privacy_core.diffusion.fit import FIT, VALIDATION
+from privacy_core.diffusion.fit import FIT, VALIDATION, pixel_weight
 from privacy_core.diffusion.fit_code import CodeFitConfig, encode_copies
 from privacy_core.diffusion.model import load_model
 from privacy_core.diffusion.prepare import PreparedFaces
@@ -50,8 +51,8 @@ SIGMAS = (0.35, 0.7, 1.4, 2.8, 5.6)
 TRAINING = TrainingConfig(n_faces=600_000, validate_every=200_000)
 WIDTH, DEPTH = 640, 6
 ADVERSARY, TESTED = (60, 69), (70, 79)
-CLIP_QUANTILE, RIDGE = 0.95, 0.02
-SHARE_POWER = 0.75
+FITTING = CodeFitConfig(copies=0)
+"""Its ridge and clip quantile are those of the shipped code."""
 VERIFIED, MUS = (0.5, 0.1, 0.03), (60.0, 30.0, 15.0)
 """Shares still verified, and μ, at which the metrics are compared."""
 
@@ -68,8 +69,9 @@ class Metric:
     forward: Tensor = field(repr=False)
     radius: float
 
-    def backward(self) -> Tensor:
-        """Return (K, K), codes → scores."""
+    @cached_property
+    def inverse(self) -> Tensor:
+        """(K, K), codes → scores."""
         inverse: Tensor = torch.linalg.inv(self.forward.double())
         return inverse.float()
 
@@ -101,14 +103,14 @@ def metric_of(name: str, code: LinearCode, scores: Tensor) -> Metric:
         covariance = torch.cov(scores.T).double()
         n = len(covariance)
         values, vectors = torch.linalg.eigh(
-            covariance + RIDGE * covariance.trace() / n * torch.eye(n)
+            covariance + FITTING.ridge * covariance.trace() / n * torch.eye(n)
         )
         forward = (vectors / values.sqrt()).T.float()
     else:
         forward = code.metric
     codes = scores @ forward.T
     scale = codes.var(0).mean().sqrt()
-    radius = float((codes / scale).norm(dim=1).quantile(CLIP_QUANTILE))
+    radius = float((codes / scale).norm(dim=1).quantile(FITTING.clip_quantile))
     return Metric(forward / scale, radius)
 
 
@@ -129,11 +131,9 @@ def trained(
     torch.manual_seed(TRAINING.seed)
     denoiser = CodeDenoiser(sizes)
     denoiser.sd.copy_(fitted.codes[:50_000].float().std(0))
-    share = ((metric.backward() ** 2).sum(0) * denoiser.sd**2) ** SHARE_POWER
+    weight = pixel_weight(metric.inverse, denoiser.sd)
     folder.mkdir(parents=True, exist_ok=True)
-    trainer = Trainer(
-        denoiser, fitted, held_out, share / share.mean(), config=TRAINING, folder=folder
-    )
+    trainer = Trainer(denoiser, fitted, held_out, weight, config=TRAINING, folder=folder)
     trainer.resume()
     best = trainer.run(report=lambda row: tqdm.write(f"{folder.name}: {row}"))
     denoiser.load_state_dict(best, strict=False)
@@ -162,12 +162,12 @@ def chosen(prepared: PreparedFaces, code: LinearCode, splits: tuple[int, int], n
 
 
 def generated(
-    denoiser: CodeDenoiser, metric: Metric, faces: Faces, sigma: float, seed: int
+    denoiser: CodeDenoiser, metric: Metric, eyes: Eyes, faces: Faces, sigma: float
 ) -> Tensor:
-    """Return (n, K) scores of new faces."""
+    """Return (n, K) scores of new faces; the noise of the people tested is not the others'."""
     codes = faces.scores @ metric.forward.T
-    norms = codes.norm(dim=1, keepdim=True)
-    clipped = codes * (metric.radius / norms.clamp_min(metric.radius))
+    clipped = eyes.code.clip(codes, torch.full((len(codes),), metric.radius))
+    seed = int(faces is eyes.tested)
     noise = torch.randn(codes.shape, generator=torch.Generator().manual_seed(seed))
     y = clipped + sigma * noise
     made = [
@@ -177,7 +177,7 @@ def generated(
         )
         for part, context in zip(y.split(128), faces.context.split(128), strict=True)
     ]  # fmt: skip
-    return torch.cat(made) @ metric.backward().T
+    return torch.cat(made) @ metric.inverse.T
 
 
 class Eyes:
@@ -294,18 +294,19 @@ def main() -> None:
     eyes = Eyes(code, fitted, chosen(prepared, code, TESTED, 300))
     parts = [
         encode_copies(code, prepared.faces.take(prepared.between(*splits)),
-                      config=CodeFitConfig(copies=0), report=lambda *_: None)
+                      config=FITTING, report=lambda *_: None)
         for splits in (FIT, VALIDATION)
     ]  # fmt: skip
     scores = parts[0].codes[:40_000].float() @ code.inverse_metric.T
     found: dict[str, list[dict[str, Any]]] = {}
-    for name in METRICS:
-        metric = metric_of(name, code, scores)
+    metrics = {name: metric_of(name, code, scores) for name in METRICS}
+    for name, metric in metrics.items():
         denoiser = trained(metric, parts, code, arguments.work / name)
         found[name] = []
         for sigma in tqdm(SIGMAS, desc=name):
-            made = [generated(denoiser, metric, faces, sigma, seed)
-                    for seed, faces in enumerate((fitted, eyes.tested))]  # fmt: skip
+            made = [
+                generated(denoiser, metric, eyes, faces, sigma) for faces in (fitted, eyes.tested)
+            ]
             row = {"sigma": sigma, "mu": mu_of(sigma, metric.radius), **eyes.look(*made)}
             found[name].append(row)
             tqdm.write(json.dumps(row))
@@ -320,10 +321,8 @@ def main() -> None:
             "accuracy of a non-linear classifier retrained on the new faces. Pixels of M only, "
             "but for `verified`; interpolated in ln σ."
         ),
-        "radius": {name: metric_of(name, code, scores).radius for name in METRICS},
-        "typical_distance": {
-            name: _typical(metric_of(name, code, scores), scores) for name in METRICS
-        },
+        "radius": {name: metric.radius for name, metric in metrics.items()},
+        "typical_distance": {name: _typical(metric, scores) for name, metric in metrics.items()},
         "metrics": found,
     }
     RESULT.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")

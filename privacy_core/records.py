@@ -147,8 +147,11 @@ class Records:
         return (self.folder / _KEY).read_bytes()
 
     def forget(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the folder, once every process has read what it needs of it; all must call."""
+        self._crew.wait()
+        if self._crew.is_first:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._crew.wait()
 
     def keep(self, name: str, arrays: Arrays) -> None:
         """Write a chunk whole or not at all.

@@ -25,8 +25,8 @@ ATTRIBUTES: Mapping[str, tuple[str, str]] = MappingProxyType(
 """Attribute name → its two values, in the order 0, 1 of the labels."""
 
 DEFAULT_STRENGTH = 0.95
-"""What is used where nobody said anything: the smallest multiple of 0.05 at which at most 0.5 % of
-people are still verified as their original, in `docs/results/anonymization.json`."""
+"""What is used where nobody said anything: the smallest multiple of 0.05 from which on at most
+0.5 % of people are still verified as their original, in `docs/results/anonymization.json`."""
 RGB = NDArray[np.uint8]
 """Pixels, shape (height, width, 3), sRGB, 0-255."""
 
@@ -44,7 +44,7 @@ def check_strength(strength: float) -> float:
     if isinstance(strength, bool) or not 0.0 <= value <= 1.0:
         raise InvalidArgumentError(
             f"`strength` must be a number in [0, 1], got {strength!r}. "
-            "0 keeps the face, 1 replaces it completely; 0.8 is a good start."
+            f"0 keeps the face, 1 replaces it completely; {DEFAULT_STRENGTH:g} is a good start."
         )
     return value
 

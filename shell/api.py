@@ -16,7 +16,13 @@ from privacy_core.errors import InvalidArgumentError, PhotoError
 from privacy_core.faces import read_photo
 from privacy_core.noise import NoiseKey
 from privacy_core.report import ladder_report, variant_report
-from privacy_core.schema import AttributePolicy, StrengthCurve, Variant, check_strength
+from privacy_core.schema import (
+    DEFAULT_STRENGTH,
+    AttributePolicy,
+    StrengthCurve,
+    Variant,
+    check_strength,
+)
 from shell.dial import Standing
 from shell.pictures import take_upload
 from shell.visit import working_photo
@@ -209,7 +215,7 @@ def _strength(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidArgumentError(
             f"`{name}` must be a number in [0, 1], got {_size(value)}. 0 keeps the face, 1 "
-            "replaces it completely; 0.95 is a good start."
+            f"replaces it completely; {DEFAULT_STRENGTH:g} is a good start."
         )
     return check_strength(value)
 

@@ -84,11 +84,12 @@ def standing_of(
     low, high = belief.interval(0.9)
     digest = hashlib.sha256(repr(tuple(judgements)).encode()).hexdigest()[:16]
     prior = posterior.prior
-    released = Belief(prior.density).quantile(QUANTILE)
     target = decide(
         posterior,
         # What is known of everyone, until the visitor's own answers say enough.
-        population=DEFAULT_STRENGTH if prior == Prior.flat() else released,
+        population=DEFAULT_STRENGTH
+        if prior == Prior.flat()
+        else Belief(prior.density).quantile(QUANTILE),
         floor=floor,
         quantile=QUANTILE,
         provenance=Provenance(

@@ -160,12 +160,10 @@ def _records(
 
 
 def _finish(records: Records, crew: Crew, save: Callable[[], object]) -> None:
-    """Let the first process save the curve and remove what was measured of faces."""
-    crew.wait()  # Until everyone has read what is removed here.
+    """Let the first process save the curve, and remove what was measured of faces."""
     if crew.is_first:
         save()
-        records.forget()
-    crew.wait()
+    records.forget()
 
 
 def _held_out(rows: RowSource, options: argparse.Namespace) -> tuple[list[Photo], list[int]]:

@@ -103,7 +103,12 @@ def fit_model(
     code, train, validation = _fitted_codes(prepared, work, config, report)
     denoiser = _new_denoiser(code, config)
     trainer = Trainer(
-        denoiser, train, validation, _pixel_weight(code), config=config.training, folder=work
+        denoiser,
+        train,
+        validation,
+        pixel_weight(code.inverse_metric, code.sd),
+        config=config.training,
+        folder=work,
     )
     if trainer.resume():
         talk(f"Resumed after {trainer.step_index * config.training.batch_size} faces.")
@@ -234,9 +239,9 @@ def _new_denoiser(code: LinearCode, config: FitConfig) -> CodeDenoiser:
     return denoiser
 
 
-def _pixel_weight(code: LinearCode) -> Tensor:
+def pixel_weight(inverse_metric: Tensor, sd: Tensor) -> Tensor:
     """Return (K,) the pixel variance that each coordinate stands for, to the power ¾, mean one."""
-    share = ((code.inverse_metric**2).sum(0) * code.sd**2) ** _SHARE_POWER
+    share = ((inverse_metric**2).sum(0) * sd**2) ** _SHARE_POWER
     return share / share.mean()
 
 

@@ -272,7 +272,10 @@ def test_a_bad_photo_is_refused_and_nothing_is_written(run, photo, spoil, comman
 
 
 BAD_OPTIONS = {
-    "strength above 1": (["--strength", "1.3"], ["`strength`", "[0, 1]", "1.3", "0.8"]),
+    "strength above 1": (
+        ["--strength", "1.3"],
+        ["`strength`", "[0, 1]", "1.3", f"{DEFAULT_STRENGTH} is a good start"],
+    ),
     "strength below 0": (["--strength=-0.1"], ["`strength`", "[0, 1]", "-0.1"]),
     "strength in words": (["--strength", "much"], ["`strength`", "'much'"]),
     "strength not a number": (["--strength", "nan"], ["`strength`", "'nan'"]),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.schema import (
     ATTRIBUTES,
+    DEFAULT_STRENGTH,
     AttributePolicy,
     Photo,
     StrengthCurve,
@@ -34,7 +35,7 @@ def test_anything_else_is_refused_with_rule_value_and_way_out(value):
     assert "`strength`" in message
     assert "[0, 1]" in message
     assert repr(value) in message
-    assert "0.8" in message
+    assert f"{DEFAULT_STRENGTH} is a good start" in message
 
 
 def test_a_strength_written_as_text_is_read():
