@@ -1,7 +1,7 @@
-"""One page running the shipped model, and one headless Chromium per test, of the width it asks.
+"""One page running the shipped model, and tabs of a headless Chromium of the width a test asks.
 
-`PRIVACY_DIAL_SCREENSHOTS=1` puts pictures into `docs/screenshots/`, else they go to a temporary
-folder.
+`PRIVACY_DIAL_SCREENSHOTS=1` puts pictures into `docs/screenshots/`; with `-m browser` also those
+of the visits that are repeated at another width.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 from PIL import Image
@@ -65,29 +66,57 @@ def running(tmp_path_factory):
         running.store.close()
 
 
-@pytest.fixture
-def open_tab(chromium, tmp_path):
-    """Return a function that opens an empty tab of a width, scheme and locale, a browser each."""
+@pytest.fixture(scope="module")
+def browsers(chromium, tmp_path_factory):
+    """Return a function that lends the n-th browser of a locale, started when it is first asked.
+
+    A start and a page's first load take seconds, so a module has one, and their caches outlive
+    it. Not one for the session: while Playwright runs, no other test can run an event loop.
+    """
     with sync_playwright() as playwright:
-        contexts = []
+        started = {}
 
-        def open_tab(*, width, scheme, locale=None):
-            context = playwright.chromium.launch_persistent_context(
-                tmp_path / f"profile-{len(contexts)}",
-                executable_path=chromium,
-                headless=True,
-                args=ARGUMENTS,
-                viewport={"width": width, "height": 800},
-                color_scheme=scheme,
-                locale=locale,
-            )
-            context.set_default_timeout(30_000)
-            contexts.append(context)
-            return context.pages[0]
+        def lend(locale, n):
+            if (locale, n) not in started:
+                started[locale, n] = playwright.chromium.launch_persistent_context(
+                    tmp_path_factory.getbasetemp() / "browsers" / f"{locale}-{n}",
+                    executable_path=chromium,
+                    headless=True,
+                    args=ARGUMENTS,
+                    locale=locale,
+                )
+            return started[locale, n]
 
-        yield open_tab
-        for context in contexts:
-            context.close()
+        yield lend
+        for browser in started.values():
+            browser.close()
+
+
+@pytest.fixture
+def open_tab(browsers):
+    """Return a function that opens a tab of a width, scheme and locale, a browser each.
+
+    What its page keeps in the browser is deleted after the test.
+    """
+    tabs = []
+
+    def open_tab(*, width, scheme, locale=None):
+        tab = browsers(locale, len(tabs)).new_page()
+        tabs.append(tab)
+        tab.set_default_timeout(30_000)
+        tab.set_viewport_size({"width": width, "height": 800})
+        tab.emulate_media(color_scheme=scheme)
+        return tab
+
+    yield open_tab
+    for tab in tabs:
+        address, browser = urlparse(tab.url), tab.context
+        tab.close()
+        # By the tab that every browser starts with: the page is gone and can add nothing.
+        browser.new_cdp_session(browser.pages[0]).send(
+            "Storage.clearDataForOrigin",
+            {"origin": f"{address.scheme}://{address.netloc}", "storageTypes": "all"},
+        )
 
 
 @pytest.fixture
@@ -100,16 +129,17 @@ def photo(tmp_path):
 
 
 @pytest.fixture
-def take(tmp_path):
-    """Return a function that photographs the tab under a name."""
-    folder = SCREENSHOTS if os.environ.get("PRIVACY_DIAL_SCREENSHOTS") else tmp_path / "shots"
+def take():
+    """Return a function that waits until the tab stands still and photographs it under a name."""
+    is_wanted = bool(os.environ.get("PRIVACY_DIAL_SCREENSHOTS"))
 
     def take(tab, name):
-        folder.mkdir(parents=True, exist_ok=True)
         tab.wait_for_function("[...document.images].every((image) => image.complete)")
         # Gradio fades new parts in; what is shown is what is meant once nothing moves.
         tab.wait_for_function("document.getAnimations().every((a) => a.playState !== 'running')")
-        tab.screenshot(path=folder / f"{name}.png", full_page=True)
+        if is_wanted:
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            tab.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
     return take
 

@@ -29,6 +29,18 @@ def faults_of(tab):
     ]
 
 
+def faults_in_schemes(tab):
+    """Return what axe calls serious in the page when it is light, and when it is dark."""
+    found = []
+    for scheme in ("light", "dark"):
+        tab.emulate_media(color_scheme=scheme)
+        tab.wait_for_function(
+            "(dark) => document.body.classList.contains('dark') === dark", arg=scheme == "dark"
+        )
+        found += faults_of(tab)
+    return found
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_nothing_serious_stands_in_the_way_of_a_screen_reader(running, open_tab, width, scheme):
     tab = open_tab(width=width, scheme=scheme)

@@ -83,7 +83,7 @@ def test_a_german_visit_is_german_from_photo_to_download(
     tab.get_by_role("button", name="Warum diese Stärke").click()
     tab.get_by_text("für jedes Foto dieselbe").wait_for()
     assert english_left(tab) == []
-    assert is_inside(chart.bounding_box(), width)
+    assert is_inside(chart)
     take(tab, f"german-reveal-{width}")
     assert overflow(tab) <= 0
 

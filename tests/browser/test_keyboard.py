@@ -34,7 +34,10 @@ def press(tab, name):
     tab.keyboard.press("Enter")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (360, "light")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(1280, "dark"), pytest.param(360, "light", marks=pytest.mark.slow)],
+)
 def test_a_visitor_without_a_mouse_goes_from_an_example_to_the_download(
     running, open_tab, faults, tmp_path, width, scheme
 ):

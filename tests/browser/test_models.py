@@ -41,7 +41,10 @@ def press(tab, role, name):
     tab.keyboard.press("Enter")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [pytest.param(1280, "light", marks=pytest.mark.slow), (360, "dark")],
+)
 def test_a_visitor_starts_cancels_and_runs_the_loop_to_its_audit(
     held,
     open_tab,

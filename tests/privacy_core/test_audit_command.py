@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import HfApi
 
 from privacy_core.__main__ import main
+from privacy_core.audit import evidence
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.commands import audit as audit_command
 from privacy_core.commands import release as command
@@ -53,6 +54,18 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
+def drawn():
+    """Asked for by tests whose figures are looked at, or are of other numbers than most."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """Leave the figures out, which take most of an audit's time, where `drawn` is not asked for."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(evidence, "draw_plots", lambda _folder, **_: ())
+
+
+@pytest.fixture
 def run(tmp_path, made, capsys, monkeypatch):
     """Return a function that runs a command in a copy of `made`: (exit code, stdout, stderr)."""
     torch.set_num_threads(1)
@@ -74,6 +87,7 @@ def read(path):
     return json.loads(Path(path).read_text())
 
 
+@pytest.mark.usefixtures("drawn")
 def test_an_audit_writes_evidence_and_certifies_it(run):
     code, out, err = run(*AUDIT, "--test", "t.parquet", "--models", 3, "--json")
     assert code == 0, err
@@ -103,6 +117,7 @@ def test_by_default_heads_are_compared_in_larger_numbers(run, monkeypatch):
     assert audit_command._n_models(options) == 4
 
 
+@pytest.mark.usefixtures("drawn")
 def test_no_name_of_a_person_is_in_the_evidence(run):
     assert run(*AUDIT, "--test", "t.parquet", "--models", 3)[0] == 0
     for path in Path("m2").rglob("*"):
@@ -110,6 +125,7 @@ def test_no_name_of_a_person_is_in_the_evidence(run):
             assert b"person-" not in path.read_bytes(), path
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_second_audit_finds_the_same(run):
     run(*AUDIT, "--models", 3)
     first = read("m2/audit.json")
@@ -142,6 +158,7 @@ def test_of_data_with_several_splits_the_one_called_test_is_the_test(run):
         assert read("m2/audit.json")["rows"]["test"] == 8
 
 
+@pytest.mark.usefixtures("drawn")
 def test_without_rows_of_other_people_it_says_what_is_left_out(run):
     code, _, err = run(*AUDIT, "--models", 0)
     assert code == 0
@@ -158,6 +175,7 @@ def test_a_reference_is_measured_too(run):
     assert "u_lira" not in one
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_reference_that_unlearning_made_is_measured_without_being_named(run):
     arguments = ("unlearn", "m", "--revised", "r", "--out", "m3", "--reference", "retrain")
     assert run(*arguments)[0] == 0
@@ -230,6 +248,7 @@ def test_a_damaged_note_of_the_reference_is_named(run, content):
     assert ".m2.private/reference.json must say where the reference model is" in err
 
 
+@pytest.mark.usefixtures("drawn")
 def test_metrics_are_stated_by_group(run):
     code, _, err = run(*AUDIT, "--test", "t.parquet", "--models", 3, "--group-column", "label")
     assert code == 0, err
@@ -261,6 +280,7 @@ def erase_first(run):
     Path("d.parquet").unlink()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_after_erasure_a_stand_in_of_the_same_size_is_attacked_and_the_file_says_so(run):
     erase_first(run)
     code, _, err = run(*ERASED, "--test", "t.parquet", "--models", 3)
@@ -312,6 +332,7 @@ def test_a_given_reference_compares_the_released_model_where_the_originals_are_g
     assert values["models"]["unlearned"]["gap_to_retrain"]["retain"] < 2
 
 
+@pytest.mark.usefixtures("drawn")
 def test_without_shadow_models_only_what_is_left_is_measured(run):
     erase_first(run)
     assert run(*ERASED, "--models", 0)[0] == 0
@@ -430,6 +451,7 @@ def test_what_was_not_audited_is_published_by_force_only(run, hub):
     assert "Nothing to send" in run("publish", "m2", "--repo-id", "anna/m2", "--force")[2]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_card_of_an_audited_model_shows_attack_control_and_provenance(run, hub, tmp_path):
     run(*AUDIT, "--test", "t.parquet", "--models", 3)
     assert run("publish", "m2", "--repo-id", "anna/card", "--force")[0] == 0
