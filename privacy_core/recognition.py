@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import SIZE, TEMPLATE, fit_alignment, warp_to_template
 from privacy_core.faces.detect import CANONICAL_BOX, dlib_model
+from privacy_core.margin_recogniser import load_recogniser
 from privacy_core.schema import RGB
 
 _ZOOM = 2
-DLIB = "dlib"
+DLIB, MARGIN = "dlib", "margin"
 
 
 @runtime_checkable
@@ -76,15 +77,17 @@ class DlibRecogniser:
 
 
 def find_recogniser(name: str) -> Recogniser:
-    """Return `DLIB`, or what the function of `MODULE:FUNCTION` returns.
+    """Return `DLIB`, the project's own (`MARGIN`), or what `MODULE:FUNCTION` returns.
 
     Raises:
         InvalidArgumentError: There is no such function, or it returns something else.
     """
     if name == DLIB:
         return DlibRecogniser()
+    if name == MARGIN:
+        return load_recogniser()
     module, _, function = name.partition(":")
-    rule = f"`--recogniser` must be {DLIB!r} or MODULE:FUNCTION of your own Python"
+    rule = f"`--recogniser` must be {DLIB!r}, {MARGIN!r} or MODULE:FUNCTION of your own Python"
     try:
         make = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

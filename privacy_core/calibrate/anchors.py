@@ -6,6 +6,9 @@ their original, 0.8 at most 2 %, 1 pure noise. Knows numbers; no photo and no mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
@@ -54,42 +57,84 @@ def verification_threshold(
     return float(np.quantile(pairs, false_accept_rate)), len(pairs)
 
 
+@dataclass(frozen=True)
+class Verified:
+    """How often one recogniser verifies variants as their original.
+
+    Attributes:
+        measured: What it found.
+        threshold: Its verification threshold, of `n_pairs` pairs of strangers.
+        n_pairs: How many.
+    """
+
+    measured: Measurement
+    threshold: float
+    n_pairs: int
+
+    @classmethod
+    def of(cls, measured: Measurement) -> Verified:
+        """Fix the threshold on the originals.
+
+        Raises:
+            InvalidArgumentError: There are too few pairs of strangers.
+        """
+        return cls(measured, *verification_threshold(measured.originals, measured.people))
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Return (r,) the share verified at each strength, over photos and draws of noise."""
+        found: NDArray[np.float64] = (self.measured.distances < self.threshold).mean((1, 2))
+        return found
+
+    @property
+    def rates(self) -> NDArray[np.float64]:
+        """Return (r - 1,) the shares of all strengths but the first, made to fall."""
+        found: NDArray[np.float64] = isotonic_regression(self.shares[1:], increasing=False).x
+        return found
+
+    def facts(self) -> dict[str, object]:
+        """Return what the curve tells of this recogniser."""
+        return {
+            "threshold": self.threshold,
+            "n_pairs": self.n_pairs,
+            "verified": self.shares.tolist(),
+            "median_distance": np.median(self.measured.distances, axis=(1, 2)).tolist(),
+        }
+
+
 def fit_curve(
-    measured: Measurement,
-    sigmas: NDArray[np.float64],
-    threshold: float,
-    *,
-    top: float | None = None,
+    measured: Sequence[Measurement], sigmas: NDArray[np.float64], *, top: float | None = None
 ) -> StrengthCurve:
     """Place the anchors on a measured grid of noise levels.
 
     The share verified is made monotone (isotonic regression) and each anchor takes the smallest
     noise at which the upper 90 % confidence bound (Clopper & Pearson 1934) meets its share, in
-    ln σ between grid points.
+    ln σ between grid points, for the recogniser that verifies most there. Draws of noise of one
+    photo are not independent: the bound counts photos.
 
     Args:
-        measured: On provisional strengths whose noise is `sigmas`; the first is strength 0.
+        measured: By each recogniser, on provisional strengths whose noise is `sigmas`; the first
+            strength is 0.
         sigmas: (r - 1,) increasing noise levels of all strengths but the first.
-        threshold: Verification threshold.
         top: Noise of the last knot, above all of `sigmas`; the embedded model's when None.
 
     Raises:
-        InvalidArgumentError: Even the strongest noise does not meet an anchor, or the weakest
-            meets it already.
+        InvalidArgumentError: Even the strongest noise does not meet an anchor, the weakest
+            meets it already, or there are too few pairs of strangers.
     """
-    verified = (measured.distances < threshold).mean(1)
-    n = measured.distances.shape[1]
-    rates = isotonic_regression(verified[1:], increasing=False).x
+    found = [Verified.of(one) for one in measured]
+    first, n = found[0], measured[0].distances.shape[1]
+    rates, base = np.max([one.rates for one in found], axis=0), max(o.shares[0] for o in found)
     upper = np.array([_upper_bound(rate, n) for rate in rates])
     # Where anything at all begins to be lost: the first grid point, or the last that keeps 98 %.
-    kept = np.flatnonzero(rates >= 0.98 * verified[0])
+    kept = np.flatnonzero(rates >= 0.98 * base)
     knots = [float(sigmas[kept[-1]] if len(kept) else sigmas[0])]
     for _, share in ANCHORS:
         knots.append(_crossing(np.log(sigmas), upper, share))
     if not np.all(np.diff(knots) > 0):
         raise InvalidArgumentError(
             "The model must keep more than half of the faces verified without noise, and lose them "
-            f"step by step, got {verified[0]:.0%} without noise and anchors at σ = "
+            f"step by step, got {base:.0%} without noise and anchors at σ = "
             f"{', '.join(f'{knot:.3g}' for knot in knots)}. Fit it longer or measure more rungs."
         )
     if top is None:
@@ -99,14 +144,16 @@ def fit_curve(
         (0.0, *(strength for strength, _ in ANCHORS), 1.0),
         (*knots, top),
         {
-            "threshold": threshold,
             "false_accept_rate": FALSE_ACCEPT_RATE,
             "n_faces": n,
-            "no_face": measured.no_face,
+            "n_draws": measured[0].distances.shape[2],
+            "no_face": measured[0].no_face,
             "sigmas": sigmas.tolist(),
-            "verified": verified.tolist(),
-            "detected": measured.detected.mean(1).tolist(),
-            "median_distance": np.median(measured.distances, axis=1).tolist(),
+            "detected": measured[0].detected.mean((1, 2)).tolist(),
+            # The first recogniser is the one that the app speaks of.
+            "recogniser": measured[0].recogniser,
+            **first.facts(),
+            "others": {one.measured.recogniser: one.facts() for one in found[1:]},
         },
     )
 

@@ -13,7 +13,7 @@ import torch
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.backends.inpainting import InpaintingBackend
-from privacy_core.calibrate.anchors import fit_curve, verification_threshold
+from privacy_core.calibrate.anchors import fit_curve
 from privacy_core.calibrate.measuring import CalibrationSet, measure_variants
 from privacy_core.diffusion.model import EmbeddedModel
 from privacy_core.diffusion.training import SIGMA_MAX
@@ -23,6 +23,8 @@ from privacy_core.records import Arrays, joined
 from privacy_core.schema import StrengthCurve
 
 _LOWEST_SIGMA = 0.02
+N_DRAWS = 2
+"""Draws of noise per photo."""
 
 
 def calibrate_model(
@@ -71,13 +73,12 @@ def _measured_curve(anonymizer: Anonymizer, chosen: CalibrationSet, grid: _Grid)
     strengths = [0.0, *(rungs / 100)]
     # Kept with what was measured: a photo's noise is the same whoever measures it, and when.
     secret = chosen.records.secret()
-    keys = [NoiseKey.from_row(secret, str(number)) for number in range(len(chosen.photos))]
+    keys = [
+        [NoiseKey.from_row(secret, f"{number}").child(f"{draw}") for draw in range(N_DRAWS)]
+        for number in range(len(chosen.photos))
+    ]
     measured = measure_variants(anonymizer, chosen, strengths=strengths, keys=keys)
-    threshold, n_pairs = verification_threshold(measured.originals, measured.people)
-    sigmas = grid.provisional.rung_sigmas()[rungs - 1]
-    curve = fit_curve(measured, sigmas, threshold, top=grid.top)
-    facts = {"recogniser": chosen.recogniser.name, "n_pairs": n_pairs}
-    return replace(curve, measured={**curve.measured, **facts})
+    return fit_curve(measured, grid.provisional.rung_sigmas()[rungs - 1], top=grid.top)
 
 
 def _typical_code_distance(model: EmbeddedModel, chosen: CalibrationSet) -> float:

@@ -6,7 +6,7 @@ Knows an anonymizer, a recogniser and whose photos count; no anchor and no curve
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,23 +29,23 @@ Report = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Measurement:
-    """Distances of variants to their originals, on one grid of strengths.
+    """Distances of variants to their originals for one recogniser, on one grid of strengths.
 
     Attributes:
+        recogniser: Its name.
         strengths: (r,) grid.
-        distances: (r, n) distance of each variant to its original.
-        detected: (r, n) whether the detector still finds a face there.
+        distances: (r, n, k) distance of each variant to its original, k draws of noise per photo.
+        detected: (r, n, k) whether the detector still finds a face there.
         originals: (n, d) embeddings of the originals.
-        variants: (r, n, d) embeddings of the variants.
         people: (n,) who is shown; -1 where unknown.
         no_face: Photos left out because no face was detected in the original.
     """
 
+    recogniser: str
     strengths: NDArray[np.float64]
     distances: NDArray[np.float64]
     detected: NDArray[np.bool_]
     originals: NDArray[np.float64]
-    variants: NDArray[np.float64]
     people: NDArray[np.int64]
     no_face: int
 
@@ -57,8 +57,10 @@ class CalibrationSet:
     Attributes:
         photos: What is measured.
         people: Who is shown on each, -1 where unknown.
-        detector: The product's detector.
-        recogniser: Its distance defines the anchors.
+        detector: The product's detector, for the originals.
+        finder: Says whether a variant still shows a face.
+        recognisers: The one that is fooled least sets an anchor; the app shows the first one's
+            figures.
         records: Where measured photos are kept, so that an interrupted run goes on and processes
             share them.
         report: Progress.
@@ -67,7 +69,8 @@ class CalibrationSet:
     photos: Sequence[Photo] = field(repr=False)
     people: Sequence[int] = field(repr=False)
     detector: FaceDetector
-    recogniser: Recogniser
+    finder: FaceDetector
+    recognisers: Sequence[Recogniser]
     records: Records
     report: Report
 
@@ -92,8 +95,8 @@ def measure_variants(
     chosen: CalibrationSet,
     *,
     strengths: Sequence[float],
-    keys: Sequence[NoiseKey],
-) -> Measurement:
+    keys: Sequence[Sequence[NoiseKey]],
+) -> tuple[Measurement, ...]:
     """Anonymize each photo at each strength and embed original and variants.
 
     The largest face counts. A variant in which no face is found any more is aligned by the
@@ -103,7 +106,10 @@ def measure_variants(
         anonymizer: Finds and makes faces.
         chosen: What is measured.
         strengths: Ascending.
-        keys: Of the noise of each photo.
+        keys: Of each photo, one for each draw of its noise.
+
+    Returns:
+        What each recogniser found, in their order.
 
     Raises:
         InvalidArgumentError: No photo has a face.
@@ -111,9 +117,10 @@ def measure_variants(
 
     def observe(part: slice) -> Arrays:
         rows = zip(chosen.photos[part], chosen.people[part], keys[part], strict=True)
-        return _observed(anonymizer, chosen.recogniser, rows, strengths)
+        return _observed(anonymizer, chosen, rows, strengths)
 
-    return _measurement(chosen.in_chunks("measured photos", observe), strengths)
+    parts = chosen.in_chunks("measured photos", observe)
+    return _measurements(parts, [one.name for one in chosen.recognisers], strengths)
 
 
 def held_out(
@@ -159,53 +166,66 @@ def spread(photos: Sequence[Photo], people: Sequence[int], n: int) -> tuple[list
 
 def _observed(
     anonymizer: Anonymizer,
-    recogniser: Recogniser,
-    rows: Iterable[tuple[Photo, int, NoiseKey]],
+    chosen: CalibrationSet,
+    rows: Iterable[tuple[Photo, int, Sequence[NoiseKey]]],
     strengths: Sequence[float],
 ) -> Arrays:
-    """Return what a `Measurement` holds, photo by photo; without a face only how many have none."""
-    originals, variants, detected, shown = [], [], [], []
+    """Return what `Measurement`s hold, photo by photo; without a face only how many have none."""
+    found: dict[str, list[Any]] = {}
     no_face = 0
-    for photo, person, key in rows:
+    for photo, person, keys in rows:
         try:
-            opened = anonymizer.open(photo, key=key)
+            opened = anonymizer.open(photo, key=keys[0])
         except (NoFaceError, FaceFailedError):
             no_face += 1
             continue
         landmarks = opened.faces[0].landmarks
-        originals.append(recogniser.embed(photo.pixels, landmarks))
-        shown.append(person)
-        row, seen = [], []
-        for variant in opened.ladder(strengths):
-            found = _same_face(anonymizer.detector, variant.image, landmarks)
-            seen.append(found is not None)
-            row.append(recogniser.embed(variant.image, landmarks if found is None else found))
-        variants.append(row)
-        detected.append(seen)
-    arrays: Arrays = {"no_face": np.array([no_face])}
-    if originals:
-        arrays |= {"originals": np.array(originals), "variants": np.array(variants)}
-        arrays |= {"detected": np.array(detected), "people": np.array(shown, np.int64)}
-    return arrays
+        draws = [replace(opened, key=key).ladder(strengths) for key in keys]
+        seen = [
+            [_same_face(chosen.finder, variant.image, landmarks) for variant in ladder]
+            for ladder in draws
+        ]
+        one = {"people": person, "detected": [[s is not None for s in row] for row in seen]}
+        for place, recogniser in enumerate(chosen.recognisers):
+            original = recogniser.embed(photo.pixels, landmarks)
+            one[f"originals {place}"] = original
+            one[f"distances {place}"] = [
+                [
+                    np.linalg.norm(recogniser.embed(v.image, _or(marks, landmarks)) - original)
+                    for v, marks in zip(ladder, row, strict=True)
+                ]
+                for ladder, row in zip(draws, seen, strict=True)
+            ]
+        for name, value in one.items():
+            found.setdefault(name, []).append(value)
+    return {"no_face": np.array([no_face]), **{n: np.array(v) for n, v in found.items()}}
 
 
-def _measurement(parts: Sequence[Arrays], strengths: Sequence[float]) -> Measurement:
-    found = joined([part for part in parts if "originals" in part])
+def _or(marks: NDArray[np.float64] | None, landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
+    return landmarks if marks is None else marks
+
+
+def _measurements(
+    parts: Sequence[Arrays], recognisers: Sequence[str], strengths: Sequence[float]
+) -> tuple[Measurement, ...]:
+    found = joined([part for part in parts if "people" in part])
     no_face = sum(int(part["no_face"][0]) for part in parts)
     if not found:
         raise InvalidArgumentError(
             f"`DATA` must hold photos in which a face is detected, got {no_face} without. "
             "Use upright, mostly frontal portraits."
         )
-    embedded, first = found["variants"].transpose(1, 0, 2), found["originals"]
-    return Measurement(
-        np.asarray(strengths, dtype=np.float64),
-        np.linalg.norm(embedded - first, axis=2),
-        found["detected"].T,
-        first,
-        embedded,
-        found["people"],
-        no_face,
+    return tuple(
+        Measurement(
+            name,
+            np.asarray(strengths, dtype=np.float64),
+            found[f"distances {place}"].transpose(2, 0, 1),
+            found["detected"].transpose(2, 0, 1),
+            found[f"originals {place}"],
+            found["people"],
+            no_face,
+        )
+        for place, name in enumerate(recognisers)
     )
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,7 +117,7 @@ def _request(
         photos,
         config,
         embedded,
-        _instruments(embedded, tools.recogniser(options.recogniser), tools),
+        _instruments(embedded, tools.recognisers(options.recogniser), tools),
         {"rows": len(rows)},
         LearningConfig(seed=config.seed),
     )
@@ -186,14 +187,13 @@ def _embedded(options: argparse.Namespace, tools: Tools) -> EmbeddedBackend:
     return found
 
 
-def _instruments(embedded: EmbeddedBackend, recogniser: Recogniser, tools: Tools) -> Instruments:
-    from privacy_core.audit.anonymization.instruments import Instruments, QuickFirst
+def _instruments(
+    embedded: EmbeddedBackend, recognisers: Sequence[Recogniser], tools: Tools
+) -> Instruments:
+    from privacy_core.audit.anonymization.instruments import Instruments
     from privacy_core.audit.anonymization.landmarks import FacePoints
-    from privacy_core.faces import HogDetector
 
-    detector = tools.detector()
-    finder = detector
-    if tools.given_detector is None:
-        quick = HogDetector(longest_side=256, smallest_face=80, threshold=-0.3)
-        finder = QuickFirst(quick, detector)
-    return Instruments(detector, finder, recogniser, FacePoints(), embedded.model.code)
+    detector, finder = tools.detector(), tools.finder()
+    first, *others = recognisers
+    second = others[0] if others else None
+    return Instruments(detector, finder, first, FacePoints(), embedded.model.code, second)

@@ -95,9 +95,12 @@ def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
     folder = Path(options.model) if options.model else MODEL_FOLDER
     model = load_model(folder, with_curve=False)
     photos, people = _held_out(rows, options)
-    recogniser = tools.recogniser(options.recogniser)
-    records = _records(folder, (model.revision, recogniser.name), photos, people, tools.crew)
-    chosen = CalibrationSet(photos, people, tools.detector(), recogniser, records, tools.progress())
+    recognisers = tools.recognisers(options.recogniser)
+    names = tuple(one.name for one in recognisers)
+    records = _records(folder, (model.revision, *names), photos, people, tools.crew)
+    chosen = CalibrationSet(
+        photos, people, tools.detector(), tools.finder(), recognisers, records, tools.progress()
+    )
     curve = calibrate_model(model, chosen)
     _finish(records, tools.crew, lambda: save_curve(folder, curve))
     of_it = f" --model {folder}" if options.model else ""
@@ -128,11 +131,14 @@ def _calibrate_backend(options: argparse.Namespace, tools: Tools) -> None:
             f"`--backend` must be a model of the Hub, got {options.backend!r}. Choose another."
         )
     photos, people = _held_out(rows, options)
-    folder, recogniser = backend.curves or curves.CURVES, tools.recogniser(options.recogniser)
+    folder, recognisers = backend.curves or curves.CURVES, tools.recognisers(options.recogniser)
     path = curves.curve_file(folder, backend.model, backend.revision)
     steps = f"{backend.model.steps} steps, {backend.model.side} px"
-    records = _records(path, (steps, recogniser.name), photos, people, tools.crew)
-    chosen = CalibrationSet(photos, people, tools.detector(), recogniser, records, tools.progress())
+    names = tuple(one.name for one in recognisers)
+    records = _records(path, (steps, *names), photos, people, tools.crew)
+    chosen = CalibrationSet(
+        photos, people, tools.detector(), tools.finder(), recognisers, records, tools.progress()
+    )
     curve = calibrate_backend(backend, chosen)
     _finish(
         records,
@@ -149,6 +155,7 @@ def _records(
     place: Path, model: tuple[str, ...], photos: list[Photo], people: list[int], crew: Crew
 ) -> Records:
     """Return what keeps measured photos, beside the place that the curve is for."""
+    from privacy_core.calibrate.calibration import N_DRAWS
     from privacy_core.diffusion.prepare import pixel_digest
     from privacy_core.records import Records
 
@@ -156,7 +163,9 @@ def _records(
     for photo in photos:
         shown.update(pixel_digest(photo.pixels).encode())
     folder = place.absolute().parent / f".{place.name}.calibration"
-    return Records.anew(folder, {"model": model, "photos": shown.hexdigest()}, crew)
+    return Records.anew(
+        folder, {"model": model, "photos": shown.hexdigest(), "draws": N_DRAWS}, crew
+    )
 
 
 def _finish(records: Records, crew: Crew, save: Callable[[], object]) -> None:

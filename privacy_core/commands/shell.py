@@ -64,11 +64,25 @@ class Tools:
 
         return self.given_detector or default_detector()
 
+    def finder(self) -> FaceDetector:
+        """Return what says whether a picture of one large face still shows it."""
+        from privacy_core.faces import finder_of_one
+
+        return self.given_detector or finder_of_one(self.detector())
+
     def recogniser(self, name: str = "dlib") -> Recogniser:
         """Return what measures identity distances; `name` as `find_recogniser` takes it."""
         from privacy_core.recognition import find_recogniser
 
         return self.given_recogniser or find_recogniser(name)
+
+    def recognisers(self, name: str = "dlib") -> tuple[Recogniser, ...]:
+        """Return the one named and, beside it, the project's own where that is another."""
+        from privacy_core.recognition import MARGIN, find_recogniser
+
+        first = self.recogniser(name)
+        alone = self.given_recogniser is not None or name == MARGIN
+        return (first,) if alone else (first, find_recogniser(MARGIN))
 
 
 Run = Callable[[argparse.Namespace, Tools], None]
@@ -123,7 +137,7 @@ def add_recogniser(parser: argparse.ArgumentParser) -> None:
     """Add what names the recogniser that measures."""
     parser.add_argument(
         "--recogniser", default="dlib", metavar="NAME",
-        help="dlib, or MODULE:FUNCTION that returns your own",
+        help="dlib, margin, or MODULE:FUNCTION that returns your own",
     )  # fmt: skip
 
 

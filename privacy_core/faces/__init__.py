@@ -5,8 +5,10 @@ from privacy_core.faces.cascade import (
     DEFAULT_DETECTOR,
     DETECTORS,
     CascadeDetector,
+    QuickFirst,
     default_detector,
     detector,
+    finder_of_one,
 )
 from privacy_core.faces.detect import CnnDetector, FaceDetector, HogDetector, Landmarks
 from privacy_core.faces.output import DigitalSourceType, encode_png, write_png, write_whole
@@ -24,9 +26,11 @@ __all__ = [
     "HogDetector",
     "Landmarks",
     "PreparedPhoto",
+    "QuickFirst",
     "default_detector",
     "detector",
     "encode_png",
+    "finder_of_one",
     "fit_alignment",
     "photo_from_pixels",
     "prepare",

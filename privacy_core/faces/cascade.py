@@ -62,6 +62,28 @@ class CascadeDetector:
         return without_hidden(found or self.judge.detect(pixels))
 
 
+class QuickFirst:
+    """A detector that asks a quick one first and the thorough one only where that finds nothing.
+
+    Args:
+        quick: Asked first.
+        thorough: Asked where the quick one finds nothing.
+    """
+
+    def __init__(self, quick: FaceDetector, thorough: FaceDetector) -> None:
+        self.name = f"{quick.name} then {thorough.name}"
+        self._quick, self._thorough = quick, thorough
+
+    def detect(self, pixels: RGB) -> list[Face]:
+        """Return the faces of a (height, width, 3) photo, the largest first."""
+        return self._quick.detect(pixels) or self._thorough.detect(pixels)
+
+
+def finder_of_one(thorough: FaceDetector) -> FaceDetector:
+    """Return what says whether a picture still shows its one large face, ten times faster."""
+    return QuickFirst(HogDetector(longest_side=256, smallest_face=80, threshold=-0.3), thorough)
+
+
 def default_detector() -> FaceDetector:
     """Return the best trade of `benchmarks/detectors.py`.
 

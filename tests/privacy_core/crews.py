@@ -127,7 +127,6 @@ def work(todo):
         patch.object(gather, "CHUNK", 4),
         patch.object(measuring, "_CHUNK", 2),
         patch.object(learning, "LearningConfig", lambda *, seed: replace(quick, seed=seed)),
-        patch.object(calibration, "verification_threshold", lambda *_: (0.5, 10)),
         patch.object(calibration, "fit_curve", everything_measured),
     ):
         for command, port in json.loads(todo):
@@ -142,8 +141,9 @@ def work(todo):
     return 0
 
 
-def everything_measured(measured, _sigmas, _threshold, **_):
-    facts = {"distances": measured.distances.tolist(), "detected": measured.detected.tolist()}
+def everything_measured(measured, _sigmas, **_):
+    (one,) = measured
+    facts = {"distances": one.distances.tolist(), "detected": one.detected.tolist()}
     return StrengthCurve((0.0, 0.5, 0.8, 1.0), (0.1, 0.5, 1.0, 2.0), facts)
 
 

@@ -52,6 +52,16 @@ class WindowRecogniser:
         )
 
 
+class MiddleRecogniser:
+    """Embeds a photo as the mean colour of its middle."""
+
+    name = "middle"
+
+    def embed(self, pixels, landmarks):
+        height, width = pixels.shape[:2]
+        return pixels[height // 3 : -height // 3, width // 3 : -width // 3].mean((0, 1)) / 100
+
+
 COMMAND = (
     "audit-anonymization", "d.parquet", "--out", "audit", "--settings", "embedded=0,0.8,1",
     "--settings", "k-same=0",
@@ -80,6 +90,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(learning, "LearningConfig", quick_learning)
+        patch.setattr(Tools, "recognisers", lambda *_: (recogniser, MiddleRecogniser()))
         code = main([*COMMAND, "--keep-work"], load_backend=load, detector=MarkDetector(),
                     recogniser=recogniser)  # fmt: skip
     assert code == 0
@@ -93,6 +104,7 @@ def run(made, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(learning, "LearningConfig", quick_learning)
     monkeypatch.chdir(tmp_path / "work")
     recogniser = WindowRecogniser()
+    monkeypatch.setattr(Tools, "recognisers", lambda *_: (recogniser, MiddleRecogniser()))
 
     def call(*options, command=COMMAND):
         code = main([*command, *options], load_backend=load, detector=MarkDetector(),
@@ -135,6 +147,26 @@ def test_every_share_has_an_interval_around_it(result):
         for name in ("self_reidentified", "cross_tar", "cross_rank_1", "linkability_auc"):
             found = one["identity"]["window"][name]
             assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_both_recognisers_stand_beside_each_other(made, result):
+    assert result["recognisers"] == ["window", "middle"]
+    for one in result["settings"]:
+        assert 0 <= one["identity"]["middle"]["self_reidentified"]["value"] <= 1
+    own = result["settings"][0]["identity"]
+    assert own["middle"]["self_distance"] != own["window"]["self_distance"]
+    assert set(result["originals"]["recognisers"]) == {"window", "middle"}
+    assert {"window", "middle"} == set(result["summary"]["order"])
+    page = (made[0] / "audit" / f"{NAME}.md").read_text()
+    assert "| self, window | self, middle |" in page
+    assert "middle knows" in page
+
+
+def test_reversal_is_tried_on_codes_and_on_pixels(made, result):
+    for one in result["settings"]:
+        for name in ("restored_rank_1", "repainted_rank_1", "variant_rank_1"):
+            assert 0 <= one["reversal"][name]["value"] <= 1, name
+    assert "| pixels restored: rank-1 |" in (made[0] / "audit" / f"{NAME}.md").read_text()
 
 
 def test_the_guarantee_stands_beside_the_attacks(result):
@@ -281,13 +313,11 @@ def test_a_folder_or_model_that_cannot_be_used_says_so(run, monkeypatch):
 
 def test_an_own_detector_is_asked_only_where_a_quick_one_finds_nothing():
     embedded = EmbeddedBackend(tiny_model())
-    ours = anonymization_audit._instruments(embedded, WindowRecogniser(), Tools(None, None, None))
+    named = [WindowRecogniser()]
+    ours = anonymization_audit._instruments(embedded, named, Tools(None, None, None))
     assert ours.finder.name == f"dlib-hog then {ours.detector.name}"
     given = Tools(None, MarkDetector(), None)
-    assert (
-        anonymization_audit._instruments(embedded, WindowRecogniser(), given).finder
-        is given.detector()
-    )
+    assert anonymization_audit._instruments(embedded, named, given).finder is given.detector()
 
 
 # --- One photo per person, nobody to train on ------------------------------------------------

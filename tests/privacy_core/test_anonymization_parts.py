@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from privacy_core.audit.anonymization import gather
-from privacy_core.audit.anonymization.instruments import Instruments, QuickFirst
+from privacy_core.audit.anonymization.instruments import Instruments
 from privacy_core.audit.anonymization.observe import (
     observe_originals,
     observe_variants,
@@ -28,6 +28,7 @@ from privacy_core.audit.anonymization.tables import as_plain, from_plain
 from privacy_core.audit.estimates import Estimate
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError, OutputError
+from privacy_core.faces import QuickFirst
 from privacy_core.noise import NoiseKey
 from privacy_core.records import Records, flat, joined, table_of
 from tests.privacy_core.anonymization_rows import all_rows, rows_of_people

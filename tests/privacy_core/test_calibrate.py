@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,16 +82,26 @@ def test_too_few_pairs_of_strangers_are_refused_with_both_numbers():
 # --- Curve -----------------------------------------------------------------------------------
 
 
-def measurement(rates, *, n=100_000, no_noise=1.0):
-    """Return a measurement in which these shares of the variants are verified below 0.5."""
+def measurement(rates, *, n=100_000, no_noise=1.0, threshold=0.5, recogniser="first"):
+    """Return a measurement in which these shares of the variants are verified, in one draw."""
     all_rates = np.array([no_noise, *rates])
     ranks = (np.arange(n) + 0.5) / n
-    distances = np.where(ranks < all_rates[:, None], 0.3, 0.8)
-    empty = np.zeros((n, 1))
+    distances = np.where(ranks < all_rates[:, None], 0.6 * threshold, 1.6 * threshold)[:, :, None]
+    # Fewer originals than faces: all pairs of strangers lie at the threshold, and 150 are enough.
+    originals = np.repeat(np.eye(150), 2, axis=1) * threshold / 2
     return Measurement(
-        np.linspace(0, 1, len(all_rates)), distances, np.ones_like(distances, bool), empty,
-        np.zeros((len(all_rates), n, 1)), np.arange(n), 3,
+        recogniser, np.linspace(0, 1, len(all_rates)), distances, np.ones_like(distances, bool),
+        originals, np.arange(150), 3,
     )  # fmt: skip
+
+
+def draws(*each):
+    """Return one measurement of which these are the draws of noise."""
+    return replace(
+        each[0],
+        distances=np.concatenate([one.distances for one in each], axis=2),
+        detected=np.concatenate([one.detected for one in each], axis=2),
+    )
 
 
 def falling():
@@ -113,7 +125,7 @@ def upper_bound(hits, n):
 
 
 def test_the_anchors_lie_where_a_half_and_a_fiftieth_are_verified():
-    curve = fit_curve(measurement(falling(), n=300_000), SIGMAS, 0.5)
+    curve = fit_curve([measurement(falling(), n=300_000)], SIGMAS)
     assert curve.strengths == (0.0, 0.5, 0.8, 1.0)
     assert curve.sigmas[1] == pytest.approx(sigma_at(0.5), rel=0.02)
     assert curve.sigmas[2] == pytest.approx(sigma_at(0.02), rel=0.02)
@@ -123,7 +135,7 @@ def test_the_anchors_lie_where_a_half_and_a_fiftieth_are_verified():
 @pytest.mark.parametrize("n", [130, 500])
 def test_each_anchor_is_where_the_upper_confidence_bound_meets_its_share(n):
     counts = np.round(falling() * n)
-    curve = fit_curve(measurement(counts / n, n=n), SIGMAS, 0.5)
+    curve = fit_curve([measurement(counts / n, n=n)], SIGMAS)
     bounds = [1.0 if hits == n else upper_bound(hits, n) for hits in counts]
     for sigma, share in zip(curve.sigmas[1:3], (0.5, 0.02), strict=True):
         below = next(i for i, bound in enumerate(bounds) if bound <= share)
@@ -135,7 +147,7 @@ def test_each_anchor_is_where_the_upper_confidence_bound_meets_its_share(n):
 
 def test_fewer_faces_ask_for_more_noise():
     few, many = (
-        fit_curve(measurement(np.round(falling() * n) / n, n=n), SIGMAS, 0.5).sigmas
+        fit_curve([measurement(np.round(falling() * n) / n, n=n)], SIGMAS).sigmas
         for n in (200, 50_000)
     )
     assert few[1] > many[1] * 1.02
@@ -144,7 +156,7 @@ def test_fewer_faces_ask_for_more_noise():
 
 def test_a_bump_in_the_measured_shares_is_smoothed_out():
     rates = np.array([1, 1, 1, 1, 0.8, 0.3, 0.6, 0, 0, 0, 0, 0])
-    curve = fit_curve(measurement(rates, n=300_000), SIGMAS, 0.5)
+    curve = fit_curve([measurement(rates, n=300_000)], SIGMAS)
     # 0.3 and 0.6 become 0.45 twice, so a half lies between 0.8 and 0.45.
     low, high = np.log(SIGMAS[[4, 5]])
     expected = np.exp(low + (0.8 - 0.5) / (0.8 - 0.45) * (high - low))
@@ -153,37 +165,37 @@ def test_a_bump_in_the_measured_shares_is_smoothed_out():
 
 def test_strength_begins_to_act_where_the_first_faces_are_lost():
     rates = np.array([1, 0.995, 0.99, 0.7, 0.4, 0.2, 0, 0, 0, 0, 0, 0])
-    assert fit_curve(measurement(rates), SIGMAS, 0.5).sigmas[0] == pytest.approx(SIGMAS[2])
+    assert fit_curve([measurement(rates)], SIGMAS).sigmas[0] == pytest.approx(SIGMAS[2])
 
 
 @pytest.mark.parametrize("last", [0.05, 0.9])
 def test_a_model_that_cannot_meet_an_anchor_is_refused(last):
     with pytest.raises(InvalidArgumentError, match="down to"):
-        fit_curve(measurement(np.linspace(1, last, 12)), SIGMAS, 0.5)
+        fit_curve([measurement(np.linspace(1, last, 12))], SIGMAS)
 
 
 def test_too_few_faces_to_show_two_percent_are_refused():
     with pytest.raises(InvalidArgumentError, match=r"2%.*more faces"):
-        fit_curve(measurement(falling(), n=50), SIGMAS, 0.5)
+        fit_curve([measurement(falling(), n=50)], SIGMAS)
 
 
 @pytest.mark.parametrize(("no_noise", "rates"), [(0.3, np.zeros(12)), (1.0, np.zeros(12))])
 def test_a_model_that_loses_everybody_at_once_is_refused(no_noise, rates):
     with pytest.raises(InvalidArgumentError, match="without noise"):
-        fit_curve(measurement(rates, no_noise=no_noise), SIGMAS, 0.5)
+        fit_curve([measurement(rates, no_noise=no_noise)], SIGMAS)
 
 
 @pytest.mark.parametrize("shift", [0, 4, 6])
 def test_the_top_of_the_curve_stays_within_the_trained_noise(shift):
     rates = np.concatenate([np.ones(shift), np.linspace(1, 0, 12 - shift)])
-    curve = fit_curve(measurement(rates), SIGMAS, 0.5)
+    curve = fit_curve([measurement(rates)], SIGMAS)
     assert curve.sigmas[-2] < curve.sigmas[-1]
     assert CAUTION * curve.sigmas[-1] <= 1.25 * SIGMA_MAX * (1 + 1e-9)
     assert curve.sigmas[-1] >= SIGMA_MAX / 2
 
 
 def test_the_curve_tells_how_it_was_measured():
-    facts = fit_curve(measurement(falling(), n=1000), SIGMAS, 0.5).measured
+    facts = fit_curve([measurement(falling(), n=1000)], SIGMAS).measured
     assert facts["threshold"] == 0.5
     assert facts["n_faces"] == 1000
     assert facts["no_face"] == 3
@@ -192,6 +204,77 @@ def test_the_curve_tells_how_it_was_measured():
     assert facts["verified"] == pytest.approx([1.0, *falling()], abs=1e-3)
     assert facts["median_distance"][0] == 0.3
     assert len(facts["detected"]) == 13
+    assert facts["recogniser"] == "first"
+    assert facts["n_pairs"] == 150 * 149 // 2
+    assert facts["n_draws"] == 1
+    assert facts["others"] == {}
+
+
+# --- Several recognisers, several draws --------------------------------------------------------
+
+
+def test_the_anchors_are_those_of_the_recogniser_that_verifies_most():
+    weak = measurement(falling() ** 2, no_noise=0.6)
+    # Its distances are of another size: each recogniser has its own threshold.
+    strong = measurement(falling(), threshold=2.0, recogniser="second")
+    alone = fit_curve([strong], SIGMAS).sigmas
+    assert fit_curve([weak], SIGMAS).sigmas != pytest.approx(alone, rel=0.01)
+    assert fit_curve([weak, strong], SIGMAS).sigmas == alone
+    assert fit_curve([strong, weak], SIGMAS).sigmas == alone
+
+
+def test_each_anchor_may_be_another_recognisers():
+    steep = measurement(np.array([1, 1, 1, 1, 1, 0.8, 0.4, 0, 0, 0, 0, 0]))
+    slow = measurement(
+        np.array([1, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.1, 0.1, 0.05, 0, 0]), recogniser="second"
+    )
+    one, other = (fit_curve([each], SIGMAS).sigmas for each in (steep, slow))
+    for both in ([steep, slow], [slow, steep]):
+        assert fit_curve(both, SIGMAS).sigmas[:3] == (one[0], one[1], other[2])
+
+
+def test_the_curve_tells_what_every_recogniser_found_and_speaks_of_the_first():
+    first = measurement(falling() ** 2, n=1000)
+    second = measurement(falling(), n=1000, threshold=2.0, recogniser="second")
+    facts = fit_curve([first, second], SIGMAS).measured
+    by_itself = fit_curve([second], SIGMAS).measured
+    names = ("threshold", "n_pairs", "verified", "median_distance")
+    assert facts["others"] == {"second": {name: by_itself[name] for name in names}}
+    assert facts["others"]["second"]["threshold"] == 2.0
+    assert {**facts, "others": {}} == fit_curve([first], SIGMAS).measured
+    assert json.loads(json.dumps(facts)) == facts
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_too_few_pairs_of_strangers_are_refused_for_any_recogniser(place):
+    measured = [measurement(falling()), measurement(falling(), recogniser="second")]
+    few = measured[place]
+    measured[place] = replace(few, originals=few.originals[:100], people=few.people[:100])
+    with pytest.raises(InvalidArgumentError, match=r"at least 10000 pairs.*got 4950"):
+        fit_curve(measured, SIGMAS)
+
+
+@pytest.mark.parametrize("n", [200, 1000])
+def test_more_draws_of_the_same_photos_do_not_narrow_the_confidence_bound(n):
+    once = measurement(np.round(falling() * n) / n, n=n)
+    curve, twice = (fit_curve([each], SIGMAS) for each in (once, draws(once, once)))
+    assert twice.sigmas == curve.sigmas
+    assert twice.measured == {**curve.measured, "n_draws": 2}
+
+
+def test_every_draw_of_noise_counts():
+    one, other = measurement(falling()), measurement(falling() ** 2)
+    other = replace(other, detected=~other.detected)
+    mean = measurement((falling() + falling() ** 2) / 2)
+    expected = fit_curve([mean], SIGMAS)
+    for both in (draws(one, other), draws(other, one)):
+        curve = fit_curve([both], SIGMAS)
+        assert curve.sigmas == pytest.approx(expected.sigmas, rel=1e-3)
+        assert curve.measured["verified"] == pytest.approx(expected.measured["verified"], abs=1e-4)
+        assert curve.measured["detected"] == [0.5] * 13
+    apart = draws(measurement(falling()), measurement(falling(), no_noise=0.0))
+    # Half of all variants without noise lie at 0.3, the other half at 0.8.
+    assert fit_curve([apart], SIGMAS).measured["median_distance"][0] == pytest.approx(0.55)
 
 
 # --- Whose photos ----------------------------------------------------------------------------
@@ -289,19 +372,40 @@ def photos_of(code, n):
     return photos
 
 
-def measure(
-    code, photos, records, *, detector=None, strengths=(0.0, 0.5, 1.0), recogniser=None,
-    secret=bytes(32),
-):  # fmt: skip
+class Halves(CodeRecogniser):
+    """Tells faces apart by half of their code, on another scale."""
+
+    name = "halves"
+
+    def embed(self, pixels, landmarks):
+        return 10 * super().embed(pixels, landmarks)[:12]
+
+
+def noise_keys(photos, secret=bytes(32), *, n_draws=1):
+    """Return the keys of the noise of each photo."""
+    return [
+        [NoiseKey.from_row(secret, str(i)).child(f"{draw}") for draw in range(n_draws)]
+        for i in range(len(photos))
+    ]
+
+
+def measure_all(
+    code, photos, records, *, recognisers, detector=None, strengths=(0.0, 0.5, 1.0), keys=None
+):
     backend = EmbeddedBackend(tiny_model(code, linear_denoiser(code)))
-    chosen = CalibrationSet(
-        photos, range(len(photos)), detector or FixedDetector(FACE),
-        recogniser or CodeRecogniser(code), records, quiet,
-    )  # fmt: skip
-    keys = [NoiseKey.from_row(secret, str(i)) for i in range(len(photos))]
+    finder = detector or FixedDetector(FACE)
+    chosen = CalibrationSet(photos, range(len(photos)), finder, finder, recognisers, records, quiet)
     return measure_variants(
-        Anonymizer(backend, chosen.detector), chosen, strengths=strengths, keys=keys
+        Anonymizer(backend, chosen.detector), chosen, strengths=strengths,
+        keys=keys or noise_keys(photos),
+    )  # fmt: skip
+
+
+def measure(code, photos, records, *, recogniser=None, **others):
+    (one,) = measure_all(
+        code, photos, records, recognisers=[recogniser or CodeRecogniser(code)], **others
     )
+    return one
 
 
 @pytest.fixture
@@ -312,20 +416,65 @@ def fresh(tmp_path):
 
 
 def test_distances_grow_with_strength_and_belong_to_their_photo(code, fresh):
-    photos = photos_of(code, 5)
-    measured = measure(code, photos, fresh())
-    assert measured.distances.shape == measured.detected.shape == (3, 5)
+    photos, strengths, recogniser = photos_of(code, 5), (0.0, 0.5, 1.0), CodeRecogniser(code)
+    keys = noise_keys(photos, n_draws=2)
+    measured = measure(code, photos, fresh(), strengths=strengths, keys=keys)
+    assert measured.recogniser == "code"
+    assert measured.strengths.tolist() == list(strengths)
+    assert measured.distances.shape == measured.detected.shape == (3, 5, 2)
     assert measured.originals.shape == (5, 24)
-    assert measured.variants.shape == (3, 5, 24)
     assert measured.people.tolist() == [0, 1, 2, 3, 4]
     assert measured.detected.all()
-    distances = np.median(measured.distances, axis=1)
-    assert distances[0] < distances[1] < distances[2]
-    for i, photo in enumerate(photos):
-        original = CodeRecogniser(code).embed(photo.pixels, FACE.landmarks)
+    for distances in np.median(measured.distances, axis=1).T:
+        assert distances[0] < distances[1] < distances[2]
+    backend = EmbeddedBackend(tiny_model(code, linear_denoiser(code)))
+    anonymizer = Anonymizer(backend, FixedDetector(FACE))
+    for i, draw in np.ndindex(5, 2):
+        original = recogniser.embed(photos[i].pixels, FACE.landmarks)
         assert np.allclose(measured.originals[i], original)
-        expected = np.linalg.norm(measured.variants[1, i] - original)
-        assert measured.distances[1, i] == pytest.approx(expected)
+        expected = [
+            np.linalg.norm(recogniser.embed(variant.image, FACE.landmarks) - original)
+            for variant in anonymizer.open(photos[i], key=keys[i][draw]).ladder(strengths)
+        ]
+        assert measured.distances[:, i, draw] == pytest.approx(expected)
+
+
+def test_two_draws_of_a_photo_have_different_noise_and_are_both_measured(code, fresh):
+    photos = photos_of(code, 3)
+    keys = noise_keys(photos, n_draws=2)
+    both = measure(code, photos, fresh(), keys=keys)
+    for draw in range(2):
+        alone = measure(code, photos, fresh(), keys=[[each[draw]] for each in keys])
+        assert np.array_equal(both.distances[:, :, [draw]], alone.distances)
+    assert (both.distances[0, :, 0] == both.distances[0, :, 1]).all()  # strength 0: no noise
+    assert (both.distances[1:, :, 0] != both.distances[1:, :, 1]).all()
+
+
+def test_a_lost_face_is_counted_at_its_strength_and_draw(code, fresh):
+    (photo,), strengths = photos_of(code, 1), (0.0, 0.5, 1.0)
+    keys = noise_keys([photo], n_draws=2)
+    backend = EmbeddedBackend(tiny_model(code, linear_denoiser(code)))
+    opened = Anonymizer(backend, FixedDetector(FACE)).open(photo, key=keys[0][1])
+    found = [Photo(variant.image) for variant in opened.ladder(strengths)[:2]]
+    detector = BlindToVariants([photo, *found])
+    measured = measure(code, [photo], fresh(), keys=keys, strengths=strengths, detector=detector)
+    # Without noise both draws are one variant; the second draw's next one is found too.
+    assert measured.detected[:, 0].tolist() == [[True, True], [False, True], [False, False]]
+
+
+def test_every_recogniser_measures_the_same_variants_by_itself(code, fresh):
+    photos = photos_of(code, 3)
+    keys, detector = noise_keys(photos, n_draws=2), BlindToVariants(photos[1:])
+    given = [CodeRecogniser(code), Halves(code)]
+    found = measure_all(code, photos, fresh(), recognisers=given, keys=keys, detector=detector)
+    assert [one.recogniser for one in found] == ["code", "halves"]
+    for one, recogniser in zip(found, given, strict=True):
+        alone = measure(code, photos, fresh(), recogniser=recogniser, keys=keys, detector=detector)
+        assert one.no_face == alone.no_face == 1
+        for name in ("strengths", "distances", "detected", "originals", "people"):
+            assert np.array_equal(getattr(one, name), getattr(alone, name)), name
+    assert found[1].originals.shape == (2, 12)
+    assert not np.allclose(found[0].distances, found[1].distances)
 
 
 def test_photos_without_a_face_are_left_out_and_counted(code, fresh):
@@ -364,22 +513,26 @@ def test_processes_share_the_photos_and_an_interrupted_measurement_goes_on(
     photos = photos_of(code, 5)
     secret = Records(tmp_path / "one", {}).secret()
 
-    def act(crew, place="one", recogniser=None):
-        return measure(
+    def act(crew, place="one", first=None):
+        return measure_all(
             code, photos, Records(tmp_path / place, {}, crew),
-            detector=BlindToVariants([*photos[:2], *photos[3:]]), recogniser=recogniser,
-            secret=secret,
+            recognisers=[first or CodeRecogniser(code), Halves(code)],
+            detector=BlindToVariants([*photos[:2], *photos[3:]]),
+            keys=noise_keys(photos, secret, n_draws=2),
         )  # fmt: skip
 
     (alone,) = together(1, act)
     (tmp_path / "one" / "measured photos 000002.npz").unlink()
     again = CodeRecogniser(code)
-    (resumed,) = together(1, lambda crew: act(crew, recogniser=again))
-    assert len(again.seen) == 4  # the one photo of that chunk in which a face is found
+    (resumed,) = together(1, lambda crew: act(crew, first=again))
+    # The one photo of that chunk in which a face is found, and its two draws at each strength.
+    assert len(again.seen) == 1 + 2 * 3
     for found in (resumed, *together(2, lambda crew: act(crew, "two"))):
-        assert found.no_face == alone.no_face == 1
-        for name in ("distances", "detected", "originals", "variants", "people"):
-            assert np.array_equal(getattr(found, name), getattr(alone, name)), name
+        for one, whole in zip(found, alone, strict=True):
+            assert one.recogniser == whole.recogniser
+            assert one.no_face == whole.no_face == 1
+            for name in ("strengths", "distances", "detected", "originals", "people"):
+                assert np.array_equal(getattr(one, name), getattr(whole, name)), name
 
 
 def closed_form_distances(sigma, n, *, seed=0):
@@ -391,16 +544,24 @@ def closed_form_distances(sigma, n, *, seed=0):
 def test_calibration_reads_the_noise_it_measured_at(code, fresh, monkeypatch):
     # The closed form stands in for two thousand variants; photos only give the typical distance.
     def measured(anonymizer, chosen, *, strengths, keys):
-        assert all(key.secret for key in keys)
-        assert len({key.material for key in keys}) == len(chosen.photos)
+        assert [len(each) for each in keys] == [calibration.N_DRAWS] * len(chosen.photos)
+        every = [key for each in keys for key in each]
+        assert all(key.secret for key in every)
+        assert len({key.material for key in every}) == len(every) == 60
         curve = anonymizer.backend.curve
         noise = [curve.rung_sigmas()[curve.rung(s) - 1] if s else 0.0 for s in strengths]
-        distances = np.stack([closed_form_distances(s, 300, seed=1) for s in noise])
+        distances = np.stack(
+            [
+                np.stack([closed_form_distances(s, 300, seed=seed) for seed in (1, 3)], 1)
+                for s in noise
+            ]
+        )
         originals = np.random.default_rng(2).normal(size=(300, 24))
-        variants = np.zeros((len(strengths), 300, 24))
-        found = np.ones(distances.shape, bool)
-        people = np.full(300, -1)
-        return Measurement(np.array(strengths), distances, found, originals, variants, people, 0)
+        found, people = np.ones(distances.shape, bool), np.full(300, -1)
+        return tuple(
+            Measurement(one.name, np.array(strengths), distances, found, originals, people, 0)
+            for one in chosen.recognisers
+        )
 
     monkeypatch.setattr(calibration, "measure_variants", measured)
     model = tiny_model(code, linear_denoiser(code), curve=None)
@@ -410,14 +571,17 @@ def test_calibration_reads_the_noise_it_measured_at(code, fresh, monkeypatch):
             photos_of(code, 30),
             [-1] * 30,
             FixedDetector(FACE),
-            CodeRecogniser(code),
+            FixedDetector(FACE),
+            [CodeRecogniser(code), Halves(code)],
             fresh(),
             quiet,
         ),
     )
     assert curve.strengths == (0.0, 0.5, 0.8, 1.0)
     assert curve.measured["recogniser"] == "code"
+    assert list(curve.measured["others"]) == ["halves"]
     assert curve.measured["n_faces"] == 300
+    assert curve.measured["n_draws"] == 2
     assert curve.measured["n_pairs"] == 300 * 299 // 2
     assert len(curve.measured["sigmas"]) == 10
     # Codes have deviation one, so two of them lie √(2 · 24) apart.

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from privacy_core import recognition
 from privacy_core.__main__ import main
 from privacy_core.backends import HUB_MODELS, curves
 from privacy_core.backends.inpainting import NOT_CALIBRATED, InpaintingBackend
@@ -162,17 +163,19 @@ class Falling:
     def __init__(self):
         self.backend = None
 
-    def __call__(self, anonymizer, chosen, *, strengths, **_):
+    def __call__(self, anonymizer, chosen, *, strengths, keys):
+        assert [len(draws) for draws in keys] == [calibration.N_DRAWS] * len(chosen.photos)
         self.backend = anonymizer.backend
         noise = [self.backend.curve.rung_sigmas()[round(100 * s) - 1] for s in strengths[1:]]
         share = np.array([0.0, *(sigma / (1 + sigma) for sigma in noise)])
-        spread = np.random.default_rng(0).normal(0, 0.02, (1, 300))
-        distances = 1.4 * share[:, None] + np.abs(spread)
+        spread = np.random.default_rng(0).normal(0, 0.02, (1, 300, calibration.N_DRAWS))
+        distances = 1.4 * share[:, None, None] + np.abs(spread)
         originals = np.random.default_rng(1).normal(size=(300, 16)) / 4
-        variants = np.zeros((len(strengths), 300, 16))
-        found = np.ones(distances.shape, bool)
-        people = np.full(300, -1)
-        return Measurement(np.array(strengths), distances, found, originals, variants, people, 0)
+        found, people = np.ones(distances.shape, bool), np.full(300, -1)
+        return tuple(
+            Measurement(one.name, np.array(strengths), distances, found, originals, people, 0)
+            for one in chosen.recognisers
+        )
 
 
 class Named:
@@ -189,8 +192,8 @@ def test_calibration_measures_the_bare_model_and_ends_below_noise_alone(
     curve = calibrate_backend(
         backend,
         CalibrationSet(
-            [smooth_photo()], [-1], FixedDetector(FACE), Named(), Records(tmp_path / "r", {}),
-            lambda *_: None,
+            [smooth_photo()], [-1], FixedDetector(FACE), FixedDetector(FACE), [Named()],
+            Records(tmp_path / "r", {}), lambda *_: None,
         ),
     )  # fmt: skip
     assert measuring.backend.curve == backend.uncalibrated
@@ -204,6 +207,7 @@ def test_calibration_measures_the_bare_model_and_ends_below_noise_alone(
 
 def test_calibrate_stores_a_curve_that_the_next_command_uses(run, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "measure_variants", Falling())
+    monkeypatch.setattr(recognition, "load_recogniser", Named)
     (tmp_path / "d").mkdir()
     Image.fromarray(smooth_photo().pixels).save(tmp_path / "d" / "a.png")
     code, _, err = run("calibrate", "d", "--backend", f"sd15@{SHA}")
@@ -211,6 +215,8 @@ def test_calibrate_stores_a_curve_that_the_next_command_uses(run, tmp_path, monk
     assert f"--backend sd15@{SHA}" in err
     stored = json.loads((tmp_path / "curves" / f"sd15@{SHA}.json").read_text())
     assert (stored["revision"], stored["steps"]) == (SHA, MODEL.steps)
+    assert stored["measured"]["recogniser"] == "dlib-resnet-v1"
+    assert list(stored["measured"]["others"]) == ["r"]
     code, out, _ = run(
         "anonymize", "photo.png", "--out", "out.png", "--backend", f"sd15@{SHA}", "--json"
     )

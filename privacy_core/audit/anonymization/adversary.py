@@ -6,8 +6,6 @@ and fine-tuned on pairs of people who are not tested. Knows features; no picture
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -99,13 +97,7 @@ class LinkingAdversary:
         return half
 
 
-def recogniser_on_codes(originals: Tensor, people: Ints, config: LearningConfig) -> Reader:
-    """Train a recogniser on originals alone: the second one, which never saw a variant."""
-    found = LinkingAdversary(replace(config, steps=2 * config.steps))
-    return found.fit(originals, originals, people).originals_
-
-
-def discriminants(rows: Tensor, people: Ints) -> Tensor:
+def discriminants(rows: Tensor, people: Ints, *, n_directions: int = _N_DISCRIMINANTS) -> Tensor:
     """Return (d, m) directions that tell people apart, whitened within people (Fisher 1936)."""
     x = rows.double()
     _, number, counts = np.unique(people, return_inverse=True, return_counts=True)
@@ -119,7 +111,7 @@ def discriminants(rows: Tensor, people: Ints) -> Tensor:
     white = vectors / values.sqrt()
     turned = (means - means.mean(0)) @ white
     _, axes = torch.linalg.eigh(turned.T @ turned)
-    found: Tensor = white @ axes[:, -_N_DISCRIMINANTS:]
+    found: Tensor = white @ axes[:, -n_directions:]
     return found.float()
 
 

@@ -19,13 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy_core.audit.anonymization.adversary import LinkingAdversary, recogniser_on_codes
+from privacy_core.audit.anonymization.adversary import LinkingAdversary
 from privacy_core.audit.anonymization.distances import Ints, distances, ranks, share_over_people
 from privacy_core.audit.anonymization.gather import Gathered
 from privacy_core.audit.anonymization.identity import ONE_PHOTO, Gallery, Metrics, gallery_size
 from privacy_core.audit.anonymization.inference import measure_inference
 from privacy_core.audit.anonymization.learning import LearningConfig, Scale
-from privacy_core.audit.anonymization.reversal import Restorer, recognised
+from privacy_core.audit.anonymization.repainting import Repainter
+from privacy_core.audit.anonymization.reversal import Restorer, pictures_of, recognised
 from privacy_core.audit.anonymization.settings import AuditConfig, Setting
 from privacy_core.audit.estimates import Estimate, Floats
 from privacy_core.diffusion.code import LinearCode
@@ -58,7 +59,8 @@ class _Side:
     released: NDArray[np.bool_] = field(repr=False)
 
 
-_Attack = Callable[[_Side], "Metrics | str"]
+Surroundings = Callable[[str, Ints], NDArray[np.uint8]]
+"""Part, rows of it → (n, 128, 128, 3) frames of their surroundings."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Attacker:
         learning: How attacks are trained.
         code: Decodes restored faces.
         recogniser: The first recogniser, for restored faces.
-        surroundings: Test rows → (n, 128, 128, 3) frames of their surroundings.
+        surroundings: Of the photos, with every face filled.
     """
 
     gathered: Gathered
@@ -81,7 +83,7 @@ class Attacker:
     learning: LearningConfig
     code: LinearCode = field(repr=False)
     recogniser: Recogniser
-    surroundings: Callable[[Ints], NDArray[np.uint8]]
+    surroundings: Surroundings
 
     @cached_property
     def others(self) -> Arrays | None:
@@ -91,23 +93,6 @@ class Attacker:
             return None
         _, counts = np.unique(found["person"], return_counts=True)
         return found if (counts > 1).sum() >= _FEWEST_PEOPLE else None
-
-    @cached_property
-    def second(self) -> Callable[[NDArray[Any]], Floats] | None:
-        """Return codes → embeddings of the second recogniser, which saw originals only."""
-        if self.others is None:
-            return None
-        scale = Scale(self.others["code"])
-        reader = recogniser_on_codes(
-            scale(self.others["code"]), self.others["person"], self.learning
-        )
-
-        def embed(codes: NDArray[Any]) -> Floats:
-            with torch.inference_mode():
-                found = torch.nn.functional.normalize(reader(scale(codes)), dim=1)
-            return np.asarray(found.double().numpy())
-
-        return embed
 
     def on_setting(self, setting: Setting) -> Metrics:
         """Return every attack on one setting, or why there is none."""
@@ -120,7 +105,7 @@ class Attacker:
         return {
             "adversary": {sees: self._link(side) for sees, side in sides.items()},
             "inference": {sees: self._infer(side) for sees, side in sides.items()},
-            "reversal": self._reverse(sides["whole_crop"], tested["embedding"]),
+            "reversal": self._reverse(setting, sides["whole_crop"]),
         }
 
     def on_originals(self) -> Metrics:
@@ -196,8 +181,11 @@ class Attacker:
             config=self.learning, withheld=~side.released,
         )  # fmt: skip
 
-    def _reverse(self, side: _Side, embeddings: Floats) -> Metrics | str:
-        """Return how often restored faces are recognised, beside the variants themselves."""
+    def _reverse(self, setting: Setting, side: _Side) -> Metrics | str:
+        """Return how often restored faces are recognised, beside the variants themselves.
+
+        One network restores the code from all that the whole crop tells, and one the pixels.
+        """
         everyone = np.flatnonzero(self.gallery.slots == 0)
         asked = everyone[: self.config.n_reversed]
         rows = asked[side.released[asked]]
@@ -205,20 +193,42 @@ class Attacker:
             return NOT_ATTACKED
         if len(rows) == 0:
             return "no variant was released"
+        around = self.surroundings("test", rows)
         restorer = Restorer(self.learning).fit(
             side.fitted, torch.from_numpy(self._others["code"]).float(), self._others["person"]
         )
-        restored = recognised(
-            restorer.restore(side.tested[rows]), self.surroundings(rows), self.code,
-            self.recogniser,
-        )  # fmt: skip
+        restored = pictures_of(restorer.restore(side.tested[rows]), around, self.code)
+        tested = self.gathered.variants["test"][setting.name]
         own = np.searchsorted(everyone, rows)
-        return {
-            "n_faces": len(rows),
-            "n_withheld": len(asked) - len(rows),
-            **self._shown(restored, everyone, own, "restored"),
-            **self._shown(embeddings[rows], everyone, own, "variant"),
+        shown = {
+            "restored": recognised(restored, self.recogniser),
+            "variant": np.asarray(tested["embedding"][rows]),
         }
+        if painter := self._repainter(setting):
+            given = pictures_of(tested["code"][rows], around, self.code)
+            shown["repainted"] = recognised(painter.restore(given), self.recogniser)
+        found: Metrics = {"n_faces": len(rows), "n_withheld": len(asked) - len(rows)}
+        found |= dict.fromkeys(("repainted_verified", "repainted_rank_1"), NO_ADVERSARY)
+        for what, embeddings in shown.items():
+            found |= self._shown(embeddings, everyone, own, what)
+        return found
+
+    def _repainter(self, setting: Setting) -> Repainter | None:
+        """Return an image-to-image network trained on the others' pairs; None of too few."""
+        fitted = self.gathered.variants["adversary"][setting.name]
+        released = np.flatnonzero(fitted["released"])
+        if len(released) < _FEWEST_PEOPLE:
+            return None
+        variants, originals = (
+            pictures_of(codes[released], self._others_around[released], self.code)
+            for codes in (fitted["code"], self._others["code"])
+        )
+        people = self._others["person"][released]
+        return Repainter(self.learning).fit(variants, originals, people)
+
+    @cached_property
+    def _others_around(self) -> NDArray[np.uint8]:
+        return self.surroundings("adversary", np.arange(len(self._others["person"])))
 
     def _shown(self, embeddings: Floats, everyone: Ints, own: Ints, what: str) -> Metrics:
         """Return how often a picture is verified as, and first found to be, its own original."""

@@ -13,24 +13,6 @@ from privacy_core.audit.anonymization.landmarks import FacePoints
 from privacy_core.diffusion.code import LinearCode
 from privacy_core.faces import FaceDetector
 from privacy_core.recognition import Recogniser
-from privacy_core.schema import RGB, Face
-
-
-class QuickFirst:
-    """A detector that asks a quick one first and the thorough one only where that finds nothing.
-
-    Args:
-        quick: Asked first.
-        thorough: Asked where the quick one finds nothing.
-    """
-
-    def __init__(self, quick: FaceDetector, thorough: FaceDetector) -> None:
-        self.name = f"{quick.name} then {thorough.name}"
-        self._quick, self._thorough = quick, thorough
-
-    def detect(self, pixels: RGB) -> list[Face]:
-        """Return the faces of a (height, width, 3) photo, the largest first."""
-        return self._quick.detect(pixels) or self._thorough.detect(pixels)
 
 
 @dataclass(frozen=True)
@@ -41,6 +23,7 @@ class Instruments:
         detector: The product's detector, for the originals.
         finder: Says whether a variant still shows a face.
         recogniser: Its embedding is the first recogniser's.
+        second: Another recogniser's, for what the first alone might miss; None without one.
         points: 68 landmarks.
         code: Reads the pixels inside M, of any variant.
         predictors: Name → attribute predictor.
@@ -51,4 +34,5 @@ class Instruments:
     recogniser: Recogniser
     points: FacePoints
     code: LinearCode = field(repr=False)
+    second: Recogniser | None = None
     predictors: Mapping[str, AttributePredictor] = field(default_factory=dict)

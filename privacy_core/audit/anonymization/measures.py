@@ -6,7 +6,7 @@ Knows arrays of all settings; opens no photo but for restored faces.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,8 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from privacy_core.attributes import skin_tone
-from privacy_core.audit.anonymization.attacks import Attacker
-from privacy_core.audit.anonymization.distances import Ints
+from privacy_core.audit.anonymization.attacks import Attacker, Surroundings
 from privacy_core.audit.anonymization.fidelity import NO_JUDGE, agreement, measure_fidelity
 from privacy_core.audit.anonymization.gather import PREDICTORS, Gathered
 from privacy_core.audit.anonymization.identity import (
@@ -36,8 +35,6 @@ from privacy_core.recognition import Recogniser
 from privacy_core.records import Arrays
 from privacy_core.schema import ATTRIBUTES
 
-SECOND = "code-contrastive"
-"""The second recogniser: trained here on originals of other people, reads the pixels of M."""
 NO_PREDICTOR = "DATA has too few labelled people for a predictor"
 _FEWEST_OF_SOURCE = 10
 
@@ -51,15 +48,17 @@ class Measurer:
         config: Settings, rates and seed.
         embedded: Its code and noise levels.
         recogniser: The first recogniser, for restored faces.
+        second: Name of the second one, None without one.
+        surroundings: Of the photos, with every face filled.
         learning: How adversaries are trained.
-        surroundings: Test rows → (n, 128, 128, 3) frames of their surroundings.
     """
 
     gathered: Gathered
     config: AuditConfig
     embedded: EmbeddedBackend
     recogniser: Recogniser
-    surroundings: Callable[[Ints], NDArray[np.uint8]]
+    second: str | None
+    surroundings: Surroundings
     learning: LearningConfig = field(default_factory=LearningConfig)
 
     @property
@@ -83,16 +82,14 @@ class Measurer:
     def galleries(self) -> dict[str, Gallery]:
         """Return the originals in each recogniser's embedding, with its threshold."""
         found = {self.recogniser.name: self._first}
-        if self.attacker.second is not None:
-            found[SECOND] = self._gallery(SECOND, self.attacker.second(self.test["code"]))
+        if self.second is not None:
+            found[self.second] = self._gallery(self.second, self.test["second_embedding"])
         return found
 
     def embeddings(self, recogniser: str, setting: Setting) -> Floats:
         """Return the variants of one setting in a recogniser's embedding."""
-        seen = self.seen(setting)
-        if recogniser == SECOND and self.attacker.second is not None:
-            return self.attacker.second(seen["code"])
-        return np.asarray(seen["embedding"])
+        name = "second_embedding" if recogniser == self.second else "embedding"
+        return np.asarray(self.seen(setting)[name])
 
     @cached_property
     def _first(self) -> Gallery:

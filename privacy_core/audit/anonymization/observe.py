@@ -157,6 +157,11 @@ def observe_originals(
         ),
     }
     if complete:
+        if instruments.second is not None:
+            embed = instruments.second.embed
+            arrays["second_embedding"] = np.array(
+                [embed(o.photo.photo.pixels, o.landmarks) for o in opened]
+            )
         points = np.stack([_points(instruments, o.photo.photo.pixels, o) for o in opened])
         arrays |= {"points": points} | expression_of(points)
         arrays |= _predicted(instruments, frames)
@@ -221,13 +226,16 @@ def _looked_at(
         for o, image, was_released in zip(opened, shown, released, strict=True)
     ]
     arrays: Arrays = {}
-    arrays["embedding"] = np.array(
-        [
-            instruments.recogniser.embed(image, o.landmarks if marks is None else marks)
-            for o, image, marks in zip(opened, shown, found, strict=True)
-        ]
-    )
-    arrays["embedding"][~released] = 0
+    recognisers = {"embedding": instruments.recogniser, "second_embedding": instruments.second}
+    for name, recogniser in recognisers.items():
+        if recogniser is not None:
+            arrays[name] = np.array(
+                [
+                    recogniser.embed(image, o.landmarks if marks is None else marks)
+                    for o, image, marks in zip(opened, shown, found, strict=True)
+                ]
+            )
+            arrays[name][~released] = 0
     arrays |= {
         "detected": np.array([marks is not None for marks in found]),
         "changed_outside": np.array(

@@ -61,7 +61,8 @@ LIMITS = (
     "The code of a picture also reads the rim of M, where surroundings shine through: "
     "what `solid` gives away to the exact original comes from there.",
     "Landmarks of eyes, nose and mouth are a predictor's, on variants too.",
-    "Restored faces come from a network on codes, not from an image-to-image network on pixels.",
+    "Faces are restored by a network on codes, and by an image-to-image network on 64 x 64 pixels "
+    "that sees what the code tells of a variant; larger ones may restore more.",
 )
 
 
@@ -119,7 +120,7 @@ def audit_anonymization(
     ).gather()  # fmt: skip
     measurer = Measurer(
         gathered, request.config, request.embedded, request.instruments.recogniser,
-        _Surroundings(request, gathered), request.learning,
+        _second_name(request), _Surroundings(request, gathered), request.learning,
     )  # fmt: skip
     kept = _measured(measurer, records, crew, report)
     if crew.is_first:
@@ -179,26 +180,29 @@ def forget(folder: Path) -> None:
 
 
 class _Surroundings:
-    """Test rows → frames of the photos with every face filled."""
+    """Part, rows of it → frames of the photos with every face filled."""
 
     def __init__(self, request: AuditRequest, gathered: Gathered) -> None:
-        self._request = request
-        self._places = gathered.originals["test"]["place"]
-        self._known = faces_from_rows(gathered.originals["test"]["faces"])
+        self._request, self._originals = request, gathered.originals
 
-    def __call__(self, rows: Ints) -> NDArray[np.uint8]:
+    def __call__(self, part: str, rows: Ints) -> NDArray[np.uint8]:
         """Return (n, 128, 128, 3) frames."""
-        frames = []
-        for place in self._places[rows]:
+        known, frames = faces_from_rows(self._originals[part]["faces"]), []
+        for place in self._originals[part]["place"][rows]:
             (opened,), _ = open_photos(
-                self._request.photos["test"][place : place + 1],
+                self._request.photos[part][place : place + 1],
                 int(place),
                 self._request.embedded,
                 self._request.instruments.detector,
-                known=self._known,
+                known=known,
             )
             frames.append(opened.photo.requests[0].context)
         return np.stack(frames)
+
+
+def _second_name(request: AuditRequest) -> str | None:
+    second = request.instruments.second
+    return None if second is None else second.name
 
 
 def _description(request: AuditRequest) -> dict[str, Any]:
@@ -206,6 +210,7 @@ def _description(request: AuditRequest) -> dict[str, Any]:
         "config": request.config.digest(),
         "model": request.embedded.revision,
         "recogniser": request.instruments.recogniser.name,
+        "second recogniser": _second_name(request),
         "photos": {part: digest_of(photos) for part, photos in request.photos.items()},
         **request.description,
     }

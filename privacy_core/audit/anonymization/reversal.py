@@ -1,7 +1,7 @@
 """Reversal: a network trained on pairs restores the original's code from a variant's.
 
-The restored face is decoded, put into its surroundings, and shown to the recogniser. Knows codes
-and a recogniser; not what made the variants.
+The restored face is decoded, put into its surroundings, and shown to the recogniser. `repainting`
+does the same on pixels. Knows codes and a recogniser; not what made the variants.
 """
 
 from __future__ import annotations
@@ -66,18 +66,20 @@ class Restorer:
         return np.asarray(restored.double().numpy())
 
 
-def recognised(
-    codes: Floats, frames: NDArray[np.uint8], code: LinearCode, recogniser: Recogniser
-) -> Floats:
-    """Return (n, d) embeddings of decoded faces in their surroundings.
+def pictures_of(
+    codes: NDArray[np.floating], frames: NDArray[np.uint8], code: LinearCode
+) -> NDArray[np.uint8]:
+    """Return (n, 128, 128, 3) template frames of decoded faces in their surroundings.
 
     Args:
         codes: (n, K).
         frames: (n, 128, 128, 3) template frames of the surroundings.
         code: Decodes.
-        recogniser: Embeds.
     """
     decoded = code.decode(torch.from_numpy(codes).float()).numpy()
-    inside = code.mask.numpy()[..., None]
-    pictures = np.where(inside, decoded, frames)
+    return np.where(code.mask.numpy()[..., None], decoded, frames)
+
+
+def recognised(pictures: NDArray[np.uint8], recogniser: Recogniser) -> Floats:
+    """Return (n, d) embeddings of (n, 128, 128, 3) template frames."""
     return np.array([recogniser.embed(picture, TEMPLATE) for picture in pictures])

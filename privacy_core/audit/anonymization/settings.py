@@ -16,8 +16,8 @@ from privacy_core.schema import ATTRIBUTES, AttributePolicy, check_strength
 
 EMBEDDED, K_SAME, LAPLACE = "embedded", "k-same", "latent-laplace"
 METHODS = (EMBEDDED, "blur", "pixelate", "solid", K_SAME, LAPLACE)
-_STRENGTHS = (0.0, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
-_BETWEEN = (0.7, 0.85, 0.95)
+_STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
+_BETWEEN = (0.2, 0.7, 0.85, 0.95)
 """Strengths that no adversary is trained on."""
 _OTHERS = (("blur", 1.0), ("pixelate", 0.75), ("solid", 1.0), (K_SAME, 0.5), (LAPLACE, 0.75))
 HIDE, KEEP = "hide gender", "keep all"
@@ -93,7 +93,7 @@ class AuditConfig:
         n_adversary: Photos the adversaries are trained on at most.
         n_predictor: Photos each of the two attribute predictors is trained on at most.
         test: Splits (design §4) of the people tested.
-        adversary: Splits of the people adversaries and the second recogniser are trained on.
+        adversary: Splits of the people adversaries are trained on.
         predictor: Splits of the people the attribute predictor is trained on.
         judge: Splits of the people the second predictor is trained on.
         false_accept_rate: Share of pairs of strangers' originals that may match.

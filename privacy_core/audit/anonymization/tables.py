@@ -72,13 +72,14 @@ def markdown(result: Json) -> str:
 
 def _attacks(result: Json) -> list[str]:
     """Return the tables of what attackers find."""
-    first, settings = result["recognisers"][0], result["settings"]
+    settings = result["settings"]
     return [
         "## Who is recognised",
         _rows(
-            ["setting", "self, worst", f"self, {first}", "cross-photo TAR", "rank-1",
-             "set size", "link AUC"],
-            [_identity(one, result["usable_recognisers"], first) for one in settings],
+            ["setting", "self, worst", *(f"self, {name}" for name in result["recognisers"]),
+             "cross-photo TAR", "rank-1", "set size", "link AUC"],
+            [_identity(one, result["usable_recognisers"], result["recognisers"])
+             for one in settings],
         ),
         "## Trained adversary, rank-1 across photos of unseen people",
         f"Chance {100 / max(1, result['gallery']):.2f} %; from the surroundings alone "
@@ -87,7 +88,7 @@ def _attacks(result: Json) -> list[str]:
         f"{_share(_at(result, 'originals', 'adversary', 'whole_crop', 'rank_1'))}.",
         _rows(
             ["setting", "inside the mask", "× chance", "whole crop", "× chance",
-             "restored: rank-1", "the variants themselves"],
+             "code restored: rank-1", "pixels restored: rank-1", "the variants themselves"],
             [_adversary(one) for one in settings if "absent" not in one["adversary"]],
         ),
         "## Attributes read by a retrained classifier: balanced accuracy",
@@ -108,6 +109,9 @@ def _attacks(result: Json) -> list[str]:
     ]  # fmt: skip
 
 
+_TOO_WEAK = " and does not count as worst: it misses more than half of them"
+
+
 def _summary(result: Json) -> str:
     chosen = result["summary"]["default_strength"]
     strength = chosen["absent"] if isinstance(chosen, Mapping) else f"{chosen:.2f}"
@@ -118,18 +122,24 @@ def _summary(result: Json) -> str:
                 f"Order by {name}: Spearman {order['spearman_median']:.3f} in the median, "
                 f"{order['spearman_5th_percentile']:.3f} at the 5th percentile."
             )
+    lines += [
+        f"{name} knows {_share(_at(result, 'originals', 'recognisers', name, 'cross_tar'))} % of "
+        f"the pairs of originals{'' if name in result['usable_recognisers'] else _TOO_WEAK}."
+        for name in result["recognisers"]
+    ]
     failures = result["failures"].get("test", {})
     lines.append(f"Photos left out before any setting: {failures or 'none'}.")
     return " ".join(lines)
 
 
-def _identity(one: Json, usable: Sequence[str], first: str) -> list[str]:
+def _identity(one: Json, usable: Sequence[str], recognisers: Sequence[str]) -> list[str]:
     found = one["identity"]
     own = [found[name]["self_reidentified"] for name in usable]
     worst = max(own, key=lambda value: float(value["value"]))
-    mine = found[first]
+    mine = found[recognisers[0]]
     return [
-        one["name"], _share(worst), _share(mine["self_reidentified"]), _share(mine["cross_tar"]),
+        one["name"], _share(worst), *(_share(found[name]["self_reidentified"])
+                                      for name in recognisers), _share(mine["cross_tar"]),
         _share(mine["cross_rank_1"]), _number(mine["anonymity_set"], 0),
         _number(mine["linkability_auc"], 3),
     ]  # fmt: skip
@@ -140,8 +150,8 @@ def _adversary(one: Json) -> list[str]:
     for sees in ("inside", "whole_crop"):
         found = one["adversary"][sees]
         row += [_share(found.get("rank_1")), _number(found.get("times_chance"), 1)]
-    reversal = one["reversal"]
-    return [*row, _share(reversal.get("restored_rank_1")), _share(reversal.get("variant_rank_1"))]
+    seen = ("restored", "repainted", "variant")
+    return [*row, *(_share(one["reversal"].get(f"{what}_rank_1")) for what in seen)]
 
 
 def _read(result: Json) -> list[Json]:
