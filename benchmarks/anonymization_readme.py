@@ -47,22 +47,26 @@ def errors(one: Json) -> str:
 
 def rows_of(result: Json) -> list[tuple[str, Cell]]:
     """Return the table's rows, a label and a cell's text."""
-    first = result["recognisers"][0]
+    first, *others = result["recognisers"]
 
-    def identity(name: str) -> Cell:
-        return lambda one: share(at(one, "identity", first, name))
+    def identity(name: str, recogniser: str = first) -> Cell:
+        return lambda one: share(at(one, "identity", recogniser, name))
 
     def inside(name: str) -> Cell:
         return lambda one: share(at(one, "adversary", name, "rank_1"))
 
     return [
         ("still verified as its original", identity("self_reidentified")),
+        *((f"verified as it by {name}, M's opaque part only", identity("self_reidentified", name))
+          for name in others),
         ("verified across two photos of a person", identity("cross_tar")),
         (f"found first among {result['gallery']}, by another photo", identity("cross_rank_1")),
         ("linkability of two variants (AUC)",
          lambda one: number(at(one, "identity", first, "linkability_auc"), ".3f")),
         ("trained adversary, sees M only: found first", inside("inside")),
         ("trained adversary, sees the whole crop", inside("whole_crop")),
+        ("found first after a network painted the original back",
+         lambda one: share(at(one, "reversal", "repainted_rank_1"))),
         ("gender read by a retrained classifier where M is opaque",
          lambda one: share(at(one, "inference", "opaque", "gender"))),
         ("gender read by it in all of M, its rim included",

@@ -52,17 +52,22 @@ def prerender(anonymizer: Anonymizer, photos: Sequence[Path], *, model: str, out
     """
     mark = xmp_packet(anonymizer.backend.digital_source_type)
     files: dict[str, bytes] = {}
+    sigmas: list[float | None] = []
     for path in photos:
         photo = read_photo(path.read_bytes())
         opened = anonymizer.open(photo, key=NoiseKey.from_seed(SEED).child(path.name))
         files[file_name(path, None)] = _webp(photo.pixels, mark)
-        for strength, variant in zip(LADDER, opened.ladder(), strict=True):
+        ladder = opened.ladder()
+        sigmas = [variant.sigma for variant in ladder]
+        for strength, variant in zip(LADDER, ladder, strict=True):
             files[file_name(path, strength)] = _webp(variant.image, mark)
     values = {
         "schema_version": SCHEMA_VERSION,
         "model": model,
         "seed": SEED,
         "strengths": list(LADDER),
+        # A model that is calibrated again has other noise at the same strengths.
+        "sigmas": sigmas,
         "photos": {path.name: digest(path.read_bytes()) for path in photos},
     }
     files[MANIFEST] = f"{json.dumps(values, indent=2)}\n".encode()

@@ -13,7 +13,8 @@ from PIL import Image
 from privacy_core.anonymize import LADDER, Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError, OutputError
-from privacy_core.faces import HogDetector
+from privacy_core.faces import HogDetector, read_photo
+from privacy_core.noise import NoiseKey
 from shell import prerender
 from shell.prerender import MOST_BYTES, main
 from shell.previews import (
@@ -56,6 +57,15 @@ def test_the_shipped_previews_are_of_the_shipped_weights_and_photos():
     assert len(previews) == 6
     assert all(preview.strengths == tuple(LADDER) for preview in previews)
     assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MOST_BYTES
+
+
+def test_the_shipped_previews_have_the_noise_of_the_shipped_curve(portrait):
+    backend = EmbeddedBackend.load()
+    opened = Anonymizer(backend, HogDetector(smallest_face=80)).open(
+        read_photo(portrait.read_bytes()), key=NoiseKey.fresh()
+    )
+    shipped = json.loads((FOLDER / MANIFEST).read_text(encoding="utf-8"))
+    assert shipped["sigmas"] == [variant.sigma for variant in opened.ladder()]
 
 
 def test_what_is_shipped_is_marked_as_made_by_an_algorithm():

@@ -109,12 +109,12 @@ def fit_curve(
 
     The share verified is made monotone (isotonic regression) and each anchor takes the smallest
     noise at which the upper 90 % confidence bound (Clopper & Pearson 1934) meets its share, in
-    ln σ between grid points, for the recogniser that verifies most there. Draws of noise of one
-    photo are not independent: the bound counts photos.
+    ln σ between grid points. Draws of noise of one photo are not independent: the bound counts
+    photos.
 
     Args:
         measured: By each recogniser, on provisional strengths whose noise is `sigmas`; the first
-            strength is 0.
+            strength is 0. The first recogniser sets the anchors, the others stand beside it.
         sigmas: (r - 1,) increasing noise levels of all strengths but the first.
         top: Noise of the last knot, above all of `sigmas`; the embedded model's when None.
 
@@ -124,7 +124,7 @@ def fit_curve(
     """
     found = [Verified.of(one) for one in measured]
     first, n = found[0], measured[0].distances.shape[1]
-    rates, base = np.max([one.rates for one in found], axis=0), max(o.shares[0] for o in found)
+    rates, base = first.rates, first.shares[0]
     upper = np.array([_upper_bound(rate, n) for rate in rates])
     # Where anything at all begins to be lost: the first grid point, or the last that keeps 98 %.
     kept = np.flatnonzero(rates >= 0.98 * base)
@@ -150,7 +150,6 @@ def fit_curve(
             "no_face": measured[0].no_face,
             "sigmas": sigmas.tolist(),
             "detected": measured[0].detected.mean((1, 2)).tolist(),
-            # The first recogniser is the one that the app speaks of.
             "recogniser": measured[0].recogniser,
             **first.facts(),
             "others": {one.measured.recogniser: one.facts() for one in found[1:]},

@@ -59,8 +59,7 @@ class CalibrationSet:
         people: Who is shown on each, -1 where unknown.
         detector: The product's detector, for the originals.
         finder: Says whether a variant still shows a face.
-        recognisers: The one that is fooled least sets an anchor; the app shows the first one's
-            figures.
+        recognisers: The first one sets the anchors; what the others find is kept beside it.
         records: Where measured photos are kept, so that an interrupted run goes on and processes
             share them.
         report: Progress.
