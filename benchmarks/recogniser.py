@@ -83,7 +83,7 @@ class Photos:
 def train(photos: Photos, watched: Photos, at: MarginTraining) -> MarginNetwork:
     """Return the network: principal components, linear discriminants, then pairs with a margin."""
     torch.manual_seed(at.learning.seed)
-    network = MarginNetwork(RecogniserConfig(dropout=at.learning.dropout))
+    network = MarginNetwork(RecogniserConfig())
     both = torch.cat([photos.seen, photos.mirrored])
     network.mean = both.mean(0)
     _, _, basis = torch.pca_lowrank(

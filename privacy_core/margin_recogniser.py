@@ -51,7 +51,7 @@ class RecogniserConfig:
     n_components: int = 500
     hidden: int = 512
     embedding: int = 256
-    dropout: float = 0.3
+    dropout: float = 0.2
 
 
 class MarginNetwork(nn.Module):

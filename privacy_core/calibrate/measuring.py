@@ -184,24 +184,21 @@ def _observed(
             [_same_face(chosen.finder, variant.image, landmarks) for variant in ladder]
             for ladder in draws
         ]
+        where = [[landmarks if marks is None else marks for marks in row] for row in seen]
         one = {"people": person, "detected": [[s is not None for s in row] for row in seen]}
         for place, recogniser in enumerate(chosen.recognisers):
             original = recogniser.embed(photo.pixels, landmarks)
             one[f"originals {place}"] = original
             one[f"distances {place}"] = [
                 [
-                    np.linalg.norm(recogniser.embed(v.image, _or(marks, landmarks)) - original)
-                    for v, marks in zip(ladder, row, strict=True)
+                    np.linalg.norm(recogniser.embed(variant.image, marks) - original)
+                    for variant, marks in zip(ladder, row, strict=True)
                 ]
-                for ladder, row in zip(draws, seen, strict=True)
+                for ladder, row in zip(draws, where, strict=True)
             ]
         for name, value in one.items():
             found.setdefault(name, []).append(value)
     return {"no_face": np.array([no_face]), **{n: np.array(v) for n, v in found.items()}}
-
-
-def _or(marks: NDArray[np.float64] | None, landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
-    return landmarks if marks is None else marks
 
 
 def _measurements(
