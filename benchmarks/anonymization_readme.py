@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from privacy_core.audit.anonymization.settings import EMBEDDED
+from privacy_core.schema import DEFAULT_STRENGTH
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "docs" / "results" / "anonymization.json"
@@ -127,8 +128,9 @@ def block(result: Json) -> str:
         "[`docs/results/anonymization.md`](docs/results/anonymization.md)):",
         table(shown, rows_of(result)),
         "In brackets: 95 % intervals over people. Strength 0 is the code's own reconstruction. "
-        f"Smallest strength from which on at most 0.5 % are verified: **{chosen}**, "
-        "where the app and the commands start. "
+        f"Smallest strength from which on at most 0.5 % are verified: **{chosen}** in this run; "
+        "runs with other noise differ by more than a step (`docs/LOG.md`), and the app and the "
+        f"commands start at {DEFAULT_STRENGTH:g}. "
         f"The surroundings alone let a trained adversary find {share(around)} of people first. "
         f"Spearman correlation of strength and distance over the measured strengths, most of them "
         f"above 0.6: {order.get('spearman_median', 0):.2f} in the median. What is left at strength "

@@ -25,8 +25,8 @@ ATTRIBUTES: Mapping[str, tuple[str, str]] = MappingProxyType(
 """Attribute name → its two values, in the order 0, 1 of the labels."""
 
 DEFAULT_STRENGTH = 0.95
-"""What is used where nobody said anything: the smallest multiple of 0.05 from which on at most
-0.5 % of people are still verified as their original, in `docs/results/anonymization.json`."""
+"""What is used where nobody said anything: a multiple of 0.05 from which on at most 0.5 % of people
+are still verified as their original, in the runs of the audit so far (`docs/LOG.md`)."""
 RGB = NDArray[np.uint8]
 """Pixels, shape (height, width, 3), sRGB, 0-255."""
 
