@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import SIZE, TEMPLATE, fit_alignment, warp_to_template
 from privacy_core.faces.detect import CANONICAL_BOX, dlib_model
-from privacy_core.margin_recogniser import load_recogniser
 from privacy_core.schema import RGB
 
 _ZOOM = 2
@@ -85,6 +84,9 @@ def find_recogniser(name: str) -> Recogniser:
     if name == DLIB:
         return DlibRecogniser()
     if name == MARGIN:
+        # torch is slow to load, and dlib's needs none.
+        from privacy_core.margin_recogniser import load_recogniser  # noqa: PLC0415
+
         return load_recogniser()
     module, _, function = name.partition(":")
     rule = f"`--recogniser` must be {DLIB!r}, {MARGIN!r} or MODULE:FUNCTION of your own Python"
