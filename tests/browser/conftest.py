@@ -134,7 +134,8 @@ def take():
     is_wanted = bool(os.environ.get("PRIVACY_DIAL_SCREENSHOTS"))
 
     def take(tab, name):
-        tab.wait_for_function("[...document.images].every((image) => image.complete)")
+        if is_wanted:
+            tab.wait_for_function("[...document.images].every((image) => image.complete)")
         # Gradio fades new parts in; what is shown is what is meant once nothing moves.
         tab.wait_for_function("document.getAnimations().every((a) => a.playState !== 'running')")
         if is_wanted:

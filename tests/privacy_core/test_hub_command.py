@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from privacy_core import recognition
+from privacy_core import margin_recogniser
 from privacy_core.__main__ import main
 from privacy_core.backends import HUB_MODELS, curves
 from privacy_core.backends.inpainting import NOT_CALIBRATED, InpaintingBackend
@@ -207,7 +207,7 @@ def test_calibration_measures_the_bare_model_and_ends_below_noise_alone(
 
 def test_calibrate_stores_a_curve_that_the_next_command_uses(run, tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "measure_variants", Falling())
-    monkeypatch.setattr(recognition, "load_recogniser", Named)
+    monkeypatch.setattr(margin_recogniser, "load_recogniser", Named)
     (tmp_path / "d").mkdir()
     Image.fromarray(smooth_photo().pixels).save(tmp_path / "d" / "a.png")
     code, _, err = run("calibrate", "d", "--backend", f"sd15@{SHA}")
