@@ -12,6 +12,7 @@ from hypothesis import settings
 
 REQUIRE_TOOLS = "PRIVACY_DIAL_REQUIRE_TOOLS"
 """Set by `.ci/run`: there a skipped test is a failed one."""
+LONG = {"test_whole_loop.py", "test_processes.py", "test_hub_backends.py", "test_audit_command.py"}
 
 # Before torch and gradio are imported. Two threads beside another busy process are far slower
 # than one.
@@ -44,6 +45,13 @@ def pytest_runtest_makereport():
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report():
     return _require_tools((yield))
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that no process waits for another's last one."""
+    items.sort(
+        key=lambda item: not item.path.match("tests/browser/*") and item.path.name not in LONG
+    )
 
 
 @pytest.fixture(autouse=True)

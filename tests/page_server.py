@@ -33,6 +33,7 @@ from shell.limits import Limiter
 from shell.loop import plan_loop
 from shell.models import LoopQueue
 from shell.wording import JUST_RIGHT
+from tests.ports import free_ports
 from tests.privacy_core.tiny import write_tiny_model
 
 API = "/gradio_api"
@@ -108,13 +109,13 @@ def start(folder: Path, **collaborators: Any) -> RunningPage:
     settings = app.launch_settings(
         data_dir=data_dir,
         host="127.0.0.1",
-        port=0,
+        # Not one that Gradio looks for: two processes that look at once may find the same one,
+        # and after a failed start this page cannot be served on another.
+        port=free_ports(1)[0],
         report=report,
         limiter=limiter,
         page=page,
     )
-    # Any free port.
-    settings["server_port"] = None
     _, url, _ = page.launch(**settings, prevent_thread_lock=True, quiet=True)
     return RunningPage(url.rstrip("/"), cache, store, clock, page, keys, sync, limiter)
 

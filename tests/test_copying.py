@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from shell.copying import health_report, open_copy, running
 from shell.wording import erased_line, storage_line
 from tests.feedback.conftest import World
 from tests.hub_server import HubServer
+from tests.ports import free_ports
 from tests.privacy_core.tiny import write_tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,9 +202,7 @@ def start_app(tmp_path):
     started = []
 
     def start_app(**environment):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        [port] = free_ports(1)
         hidden = ("HF_TOKEN", "PRIVACY_DIAL_DATASET", "PRIVACY_DIAL_BUCKET")
         inherited = {k: v for k, v in os.environ.items() if k not in hidden}
         process = subprocess.Popen(

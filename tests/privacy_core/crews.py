@@ -1,9 +1,7 @@
 """Several processes of one run: threads that exchange what processes exchange, and real ones."""
 
-import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +21,7 @@ from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.calibrate import calibration, measuring
 from privacy_core.crew import Crew
 from privacy_core.schema import StrengthCurve
+from tests.ports import free_ports
 from tests.privacy_core.people import MarkDetector
 from tests.privacy_core.tiny import tiny_model
 
@@ -104,14 +103,6 @@ def start(folder, *commands, size):
         )
         for rank in range(size)
     ]  # fmt: skip
-
-
-def free_ports(n):
-    with contextlib.ExitStack() as held:
-        found = [held.enter_context(socket.socket()) for _ in range(n)]
-        for one in found:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in found]
 
 
 def work(todo):
