@@ -44,14 +44,20 @@ class MarginTraining:
     """How the recogniser is trained.
 
     Attributes:
-        learning: Steps, people per batch, rates.
+        steps: At most.
+        batch: People per step.
+        learning_rate: The highest.
+        check_every: Steps between two looks at the people watched.
+        seed: Seed of weights, batches and dropout.
         margin: Taken off the cosine of the true pair.
         temperature: Of the softmax over the batch's cosines.
     """
 
-    learning: LearningConfig = LearningConfig(  # noqa: RUF009  (frozen)
-        steps=400, batch=1024, learning_rate=5e-4, check_every=25
-    )
+    steps: int = 400
+    batch: int = 1024
+    learning_rate: float = 5e-4
+    check_every: int = 25
+    seed: int = 0
     margin: float = 0.1
     temperature: float = 0.07
 
@@ -82,7 +88,7 @@ class Photos:
 
 def train(photos: Photos, watched: Photos, at: MarginTraining) -> MarginNetwork:
     """Return the network: principal components, linear discriminants, then pairs with a margin."""
-    torch.manual_seed(at.learning.seed)
+    torch.manual_seed(at.seed)
     network = MarginNetwork(RecogniserConfig())
     both = torch.cat([photos.seen, photos.mirrored])
     network.mean = both.mean(0)
@@ -94,9 +100,7 @@ def train(photos: Photos, watched: Photos, at: MarginTraining) -> MarginNetwork:
     network.basis, components = (basis / spread).contiguous(), components / spread
     people = np.concatenate([photos.people, photos.people])
     start = discriminants(components, people, n_directions=network.config.embedding)
-    with torch.no_grad():
-        network.linear.weight.copy_((start / (components @ start).std()).T)
-        network.linear.bias.zero_()
+    network.begin_at(start / (components @ start).std())
     _train_pairs(network, components.unflatten(0, (2, -1)), photos.people, watched, at)
     return network
 
@@ -109,10 +113,10 @@ def _train_pairs(
     at: MarginTraining,
 ) -> None:
     rows_of = [np.flatnonzero(people == person) for person in np.unique(people)]
-    rng = np.random.default_rng(at.learning.seed)
+    rng = np.random.default_rng(at.seed)
 
     def loss(generator: torch.Generator) -> Tensor:
-        chosen = rng.permutation(len(rows_of))[: at.learning.batch]
+        chosen = rng.permutation(len(rows_of))[: at.batch]
         rows = torch.from_numpy(
             np.array([rng.choice(rows_of[i], 2, replace=False) for i in chosen])
         )
@@ -136,7 +140,11 @@ def _train_pairs(
         print(found, flush=True)
         return 1 - found["tar_at_0.001"]
 
-    train_module(network, loss, missed, at.learning)
+    learning = LearningConfig(
+        steps=at.steps, batch=at.batch, learning_rate=at.learning_rate,
+        check_every=at.check_every, seed=at.seed,
+    )  # fmt: skip
+    train_module(network, loss, missed, learning)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import fit_alignment, opaque_mask, warp_to_template
+from privacy_core.projection import Projection
 from privacy_core.schema import RGB
 
 RECOGNISER_FOLDER = Path(__file__).resolve().parents[1] / "models" / "recogniser"
@@ -54,10 +55,11 @@ class RecogniserConfig:
     dropout: float = 0.2
 
 
-class MarginNetwork(nn.Module):
+class MarginNetwork(Projection):
     """Features of a face → an embedding that is compared by angle.
 
-    A linear map and, added to it, one hidden layer that begins at zero.
+    Principal components, then their projection. It is one rather than holds one, because the
+    stored weights are named so.
 
     Args:
         config: Sizes.
@@ -67,19 +69,12 @@ class MarginNetwork(nn.Module):
     basis: Tensor
 
     def __init__(self, config: RecogniserConfig) -> None:
-        super().__init__()
+        super().__init__(
+            config.n_components, config.embedding, hidden=config.hidden, dropout=config.dropout
+        )
         self.config = config
-        n_in, n_out = config.n_components, config.embedding
         self.register_buffer("mean", torch.zeros(N_FEATURES))
-        self.register_buffer("basis", torch.zeros(N_FEATURES, n_in))
-        self.linear = nn.Linear(n_in, n_out)
-        self.hidden = nn.Sequential(
-            nn.Dropout(config.dropout), nn.Linear(n_in, config.hidden), nn.SiLU(),
-            nn.Dropout(config.dropout),
-        )  # fmt: skip
-        self.last = nn.Linear(config.hidden, n_out)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.register_buffer("basis", torch.zeros(N_FEATURES, config.n_components))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (n, embedding) for (n, `N_FEATURES`) features of `features_of`."""
@@ -87,8 +82,7 @@ class MarginNetwork(nn.Module):
 
     def embed_components(self, rows: Tensor) -> Tensor:
         """Return (n, embedding) for (n, n_components) principal components."""
-        found: Tensor = self.linear(rows) + self.last(self.hidden(rows))
-        return found
+        return super().forward(rows)
 
 
 class MarginRecogniser:

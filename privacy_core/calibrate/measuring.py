@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from privacy_core.anonymize import Anonymizer
 from privacy_core.diffusion.prepare import identity_of, pixel_digest, split_of
 from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceError, PhotoError
-from privacy_core.faces.detect import FaceDetector
+from privacy_core.faces.detect import FaceDetector, find_again
 from privacy_core.faces.photo import read_photo
 from privacy_core.noise import NoiseKey
 from privacy_core.recognition import Recogniser
@@ -181,7 +181,7 @@ def _observed(
         landmarks = opened.faces[0].landmarks
         draws = [replace(opened, key=key).ladder(strengths) for key in keys]
         seen = [
-            [_same_face(chosen.finder, variant.image, landmarks) for variant in ladder]
+            [find_again(chosen.finder, variant.image, landmarks) for variant in ladder]
             for ladder in draws
         ]
         where = [[landmarks if marks is None else marks for marks in row] for row in seen]
@@ -223,18 +223,6 @@ def _measurements(
         )
         for place, name in enumerate(recognisers)
     )
-
-
-def _same_face(
-    detector: FaceDetector, pixels: NDArray[np.uint8], landmarks: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Return the landmarks of the detected face whose middle lies in the original's, or None."""
-    middle = landmarks.mean(0)
-    for face in detector.detect(pixels):
-        left, top, right, bottom = face.box
-        if left <= middle[0] <= right and top <= middle[1] <= bottom:
-            return face.landmarks
-    return None
 
 
 def _in_split(split: int) -> bool:

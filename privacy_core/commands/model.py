@@ -23,6 +23,7 @@ from privacy_core.commands.shell import (
 from privacy_core.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
+    from privacy_core.calibrate import CalibrationSet
     from privacy_core.crew import Crew
     from privacy_core.dataset import RowSource
     from privacy_core.records import Records
@@ -89,20 +90,14 @@ def _calibrate(options: argparse.Namespace, tools: Tools) -> None:
         return
     rows = rows_of(options)
     from privacy_core.backends.embedded import MODEL_FOLDER
-    from privacy_core.calibrate import CalibrationSet, calibrate_model
+    from privacy_core.calibrate import calibrate_model
     from privacy_core.diffusion.model import load_model, save_curve
 
     folder = Path(options.model) if options.model else MODEL_FOLDER
     model = load_model(folder, with_curve=False)
-    photos, people = _held_out(rows, options)
-    recognisers = tools.recognisers(options.recogniser)
-    names = tuple(one.name for one in recognisers)
-    records = _records(folder, (model.revision, *names), photos, people, tools.crew)
-    chosen = CalibrationSet(
-        photos, people, tools.detector(), tools.finder(), recognisers, records, tools.progress()
-    )
+    chosen = _chosen(rows, options, tools, place=folder, model=model.revision)
     curve = calibrate_model(model, chosen)
-    _finish(records, tools.crew, lambda: save_curve(folder, curve))
+    _finish(chosen.records, tools.crew, lambda: save_curve(folder, curve))
     of_it = f" --model {folder}" if options.model else ""
     tools.say(
         f"Wrote the strength curve to {folder}. "
@@ -124,30 +119,49 @@ def _calibrate_backend(options: argparse.Namespace, tools: Tools) -> None:
     backend = tools.load_backend(options.backend, accept_licence=options.accept_licence)
     from privacy_core.backends import curves
     from privacy_core.backends.inpainting import InpaintingBackend
-    from privacy_core.calibrate import CalibrationSet, calibrate_backend
+    from privacy_core.calibrate import calibrate_backend
 
     if not isinstance(backend, InpaintingBackend):
         raise InvalidArgumentError(
             f"`--backend` must be a model of the Hub, got {options.backend!r}. Choose another."
         )
-    photos, people = _held_out(rows, options)
-    folder, recognisers = backend.curves or curves.CURVES, tools.recognisers(options.recogniser)
+    folder = backend.curves or curves.CURVES
     path = curves.curve_file(folder, backend.model, backend.revision)
     steps = f"{backend.model.steps} steps, {backend.model.side} px"
-    names = tuple(one.name for one in recognisers)
-    records = _records(path, (steps, *names), photos, people, tools.crew)
-    chosen = CalibrationSet(
-        photos, people, tools.detector(), tools.finder(), recognisers, records, tools.progress()
-    )
+    chosen = _chosen(rows, options, tools, place=path, model=steps)
     curve = calibrate_backend(backend, chosen)
     _finish(
-        records,
+        chosen.records,
         tools.crew,
         lambda: curves.save(folder, backend.model, backend.revision, curve),
     )
     tools.say(
         f"Wrote the strength curve to {path}. "
         f"Next: {PROGRAM} anonymize PHOTO --out OUT.png --backend {options.backend}"
+    )
+
+
+def _chosen(
+    rows: RowSource, options: argparse.Namespace, tools: Tools, *, place: Path, model: str
+) -> CalibrationSet:
+    """Return the photos of held-out people, what looks at them, and what keeps the measured ones.
+
+    Args:
+        rows: The data.
+        options: How many photos, where they are, and the recogniser.
+        tools: What looks at them.
+        place: What the curve is for; measured photos are kept beside it.
+        model: Tells what is measured from other models in the same place.
+    """
+    from privacy_core.calibrate import CalibrationSet, held_out, spread
+
+    n_faces = whole_number(options.faces, "--faces", at_least=1)
+    photos, people = spread(*held_out(rows, image_column=options.image_column), n_faces)
+    recognisers = tools.recognisers(options.recogniser)
+    names = tuple(one.name for one in recognisers)
+    records = _records(place, (model, *names), photos, people, tools.crew)
+    return CalibrationSet(
+        photos, people, tools.detector(), tools.finder(), recognisers, records, tools.progress()
     )
 
 
@@ -173,10 +187,3 @@ def _finish(records: Records, crew: Crew, save: Callable[[], object]) -> None:
     if crew.is_first:
         save()
     records.forget()
-
-
-def _held_out(rows: RowSource, options: argparse.Namespace) -> tuple[list[Photo], list[int]]:
-    from privacy_core.calibrate import held_out, spread
-
-    n_faces = whole_number(options.faces, "--faces", at_least=1)
-    return spread(*held_out(rows, image_column=options.image_column), n_faces)

@@ -10,7 +10,7 @@ from privacy_core.faces.cascade import (
     detector,
     finder_of_one,
 )
-from privacy_core.faces.detect import CnnDetector, FaceDetector, HogDetector, Landmarks
+from privacy_core.faces.detect import CnnDetector, FaceDetector, HogDetector, Landmarks, find_again
 from privacy_core.faces.output import DigitalSourceType, encode_png, write_png, write_whole
 from privacy_core.faces.paste import PreparedPhoto, prepare
 from privacy_core.faces.photo import photo_from_pixels, read_photo
@@ -30,6 +30,7 @@ __all__ = [
     "default_detector",
     "detector",
     "encode_png",
+    "find_again",
     "finder_of_one",
     "fit_alignment",
     "photo_from_pixels",

@@ -179,6 +179,28 @@ def width(face: Face) -> float:
     return face.box[2] - face.box[0]
 
 
+def find_again(
+    detector: FaceDetector, pixels: RGB, landmarks: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return the landmarks of the face that stands where one stood in the original.
+
+    Args:
+        detector: Looks at the picture.
+        pixels: (height, width, 3) variant or copy of the original photo.
+        landmarks: (5, 2) of the original's face.
+
+    Returns:
+        (5, 2) landmarks of the largest face whose box holds the middle of `landmarks`; None where
+        there is none.
+    """
+    x, y = landmarks.mean(0)
+    for face in detector.detect(pixels):
+        left, top, right, bottom = face.box
+        if left <= x <= right and top <= y <= bottom:
+            return face.landmarks
+    return None
+
+
 def overlap(one: Box, other: Box) -> float:
     """Return the intersection of two boxes over their union, in [0, 1]."""
     across = min(one[2], other[2]) - max(one[0], other[0])

@@ -14,11 +14,12 @@ from privacy_core.audit.anonymization.identity import ONE_PHOTO, Gallery
 from privacy_core.audit.anonymization.inference import measure_inference
 from privacy_core.audit.anonymization.learning import (
     LearningConfig,
-    Reader,
     Scale,
     held_out,
+    projection_at,
     ridge,
     train,
+    train_on_rows,
 )
 from privacy_core.audit.anonymization.repainting import Repainter
 from privacy_core.audit.anonymization.reversal import Restorer, pictures_of, recognised
@@ -113,7 +114,7 @@ def test_people_left_out_are_left_out_whole():
 
 
 def test_training_that_only_harms_is_undone():
-    module = Reader(torch.eye(3), QUICK)
+    module = projection_at(torch.eye(3), QUICK)
     before = {name: value.clone() for name, value in module.state_dict().items()}
 
     def away(_):
@@ -124,6 +125,42 @@ def test_training_that_only_harms_is_undone():
     )
     assert best == pytest.approx(float(sum(v.abs().sum() for v in before.values())))
     assert all(torch.equal(module.state_dict()[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize(
+    ("n_out", "chunk", "parts"),
+    [(6, None, [6]), (6, 4, [4, 2]), (0, None, [20]), (0, 9, [9, 9, 2])],
+)
+def test_rows_left_out_are_validated_on_and_never_trained_on(n_out, chunk, parts):
+    module = projection_at(torch.eye(3), QUICK)
+    out = np.arange(20) >= 20 - n_out
+    seen = {True: [], False: []}
+
+    def error(rows):
+        seen[module.training].append(rows)
+        return (module(torch.ones(len(rows), 3)) ** 2).mean() + rows.float().mean()
+
+    config = replace(QUICK, steps=20, check_every=50)
+    best = train_on_rows(module, error, out, config, chunk=chunk)
+    assert [len(rows) for rows in seen[True]] == [64] * 20
+    assert set(torch.cat(seen[True]).tolist()) == set(np.flatnonzero(~out))
+    assert [len(rows) for rows in seen[False]] == parts
+    checked = torch.cat(seen[False])
+    assert checked.tolist() == np.flatnonzero(out if n_out else ~out).tolist()
+    # The map begins as the identity, whose squares are 1.
+    expected = np.mean([float(rows.float().mean()) for rows in checked.split(chunk or 20)])
+    assert best == pytest.approx(1 + expected)
+
+
+def test_the_same_seed_begins_at_the_same_projection_and_leaves_the_global_generator_alone():
+    before = torch.get_rng_state()
+    one, same, other = (
+        projection_at(torch.eye(3), replace(QUICK, seed=seed)).hidden[1].weight
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_training_leaves_the_global_generator_alone():
@@ -325,17 +362,70 @@ def test_withheld_faces_count_as_found_by_the_trained_adversary():
     assert withheld["reversal"] == "no variant was released"
 
 
-def test_reversal_on_pixels_is_absent_where_too_few_were_released_to_train_on():
+AROUND = {"test": faces(60), "adversary": faces(20, seed=1)}
+
+
+class Around:
+    """Hands out the surroundings and remembers of whom."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, part, rows):
+        self.asked.append((part, rows.tolist()))
+        return AROUND[part][rows]
+
+
+def reversing(recogniser):
+    """Return attacks that restore four faces, with a code that decodes."""
     one = attacker(n_reversed=4)
-    code = tiny_code()
     for part in ("test", "adversary"):
         n = len(one.gathered.originals[part]["person"])
         for arrays in (one.gathered.originals[part], one.gathered.variants[part][ATTACKED.name]):
             arrays["code"] = np.random.default_rng(n).normal(size=(n, 24))
-    frames = {"test": faces(60), "adversary": faces(20, seed=1)}
-    one = replace(
-        one, code=code, recogniser=First(), surroundings=lambda part, rows: frames[part][rows]
+    quick = replace(one.learning, steps=2, batch=8)
+    return replace(
+        one, code=tiny_code(), recogniser=recogniser, surroundings=Around(), learning=quick
     )
+
+
+def test_each_photo_is_opened_once_for_all_settings_and_each_setting_gets_what_is_its_own():
+    one, other = reversing(First()), Setting(EMBEDDED, 0.9)
+    for part, settings in one.gathered.variants.items():
+        first = settings[ATTACKED.name]
+        settings[other.name] = {**first, "code": -first["code"], "released": np.arange(
+            len(first["code"])) % 6 != 2}  # fmt: skip
+        assert not settings[other.name]["released"][:8].all(), part
+    together = [one.on_setting(setting)["reversal"] for setting in (ATTACKED, other)]
+    assert one.surroundings.asked == [
+        ("test", [0, 2, 4, 6]), ("adversary", list(range(20)))
+    ]  # fmt: skip
+    assert together[1] == replace(one).on_setting(other)["reversal"]
+    assert [found["n_withheld"] for found in together] == [0, 1]
+
+
+class Seen(PixelRecogniser):
+    """Remembers what it was shown outside M."""
+
+    def __init__(self):
+        self.outside = []
+
+    def embed(self, pixels, landmarks):
+        self.outside.append(pixels[~template_mask()])
+        return np.zeros(6)
+
+
+def test_with_some_faces_withheld_the_others_keep_their_own_surroundings():
+    one = reversing(Seen())
+    one.gathered.variants["test"][ATTACKED.name]["released"][[0, 4]] = False
+    assert one.on_setting(ATTACKED)["reversal"]["n_faces"] == 2
+    own = AROUND["test"][[2, 6]][:, ~template_mask()]
+    # Restored from the code, and painted.
+    assert np.array_equal(one.recogniser.outside, [*own, *own])
+
+
+def test_reversal_on_pixels_is_absent_where_too_few_were_released_to_train_on():
+    one = reversing(First())
     found = one.on_setting(ATTACKED)["reversal"]
     assert found["n_faces"] == 4
     assert {f"{w}_rank_1" for w in ("restored", "repainted", "variant")} < set(found)

@@ -14,7 +14,14 @@ from privacy_core.faces.cascade import (
     without_hidden,
     without_repetition,
 )
-from privacy_core.faces.detect import CnnDetector, HogDetector, Landmarks, dlib_model, overlap
+from privacy_core.faces.detect import (
+    CnnDetector,
+    HogDetector,
+    Landmarks,
+    dlib_model,
+    find_again,
+    overlap,
+)
 from privacy_core.schema import Face
 
 # Read off the photo by eye: the middles of her eyes, on the picture's right and left.
@@ -147,6 +154,27 @@ def test_neighbouring_faces_that_overlap_are_both_kept():
 def test_a_box_inside_another_faces_mask_is_dropped_and_one_that_sticks_out_is_kept():
     large, inside, sticking_out = face(0, 0, 200), face(80, 80, 30), face(170, 80, 40)
     assert without_hidden([inside, sticking_out, large]) == [large, sticking_out]
+
+
+def test_a_face_is_found_again_where_it_was_and_the_largest_there_counts():
+    original = face(100, 100, 80)
+    elsewhere, large, small = face(300, 0, 200), face(90, 95, 90), face(110, 110, 50)
+    found = find_again(Fixed(elsewhere, large, small), None, original.landmarks)
+    assert found is large.landmarks
+    assert find_again(Fixed(elsewhere), None, original.landmarks) is None
+    assert find_again(Fixed(), None, original.landmarks) is None
+
+
+@pytest.mark.parametrize("edge", range(4))
+def test_a_face_is_found_again_up_to_the_edge_of_its_box_and_no_further(edge):
+    original = face(100, 100, 80)
+    (x, y), outward = original.landmarks.mean(0), (1, 1, -1, -1)[edge]
+    box = [x - 30, y - 30, x + 30, y + 30]
+    for beyond, is_found in ((0, True), (0.01 * outward, False)):
+        box[edge] = (x, y)[edge % 2] + beyond
+        there = Face(tuple(box), original.landmarks, 1.0, "fake")
+        found = find_again(Fixed(there), None, original.landmarks)
+        assert (found is not None) is is_found
 
 
 def test_overlap_is_intersection_over_union():

@@ -75,6 +75,13 @@ def test_embeddings_are_unit_vectors_of_their_own_and_always_the_same(recogniser
     assert np.array_equal(recogniser.embed_frames(frames(5)), seen)
 
 
+def test_the_hidden_layer_counts_beside_the_linear_map(network):
+    some = features_of(frames(4))
+    with torch.inference_mode():
+        linear = network.linear((some - network.mean) @ network.basis)
+        assert not torch.allclose(network(some), linear, atol=0.1)
+
+
 def test_a_face_and_its_mirror_image_have_one_embedding(network, recogniser):
     some = frames(4)
     seen, mirrored = (recogniser.embed_frames(each) for each in (some, some[:, :, ::-1]))

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from privacy_core.audit.anonymization.distances import Ints
 from privacy_core.audit.anonymization.learning import (
     LearningConfig,
-    Reader,
     held_out,
+    projection_at,
     ridge,
     train,
 )
@@ -56,8 +56,8 @@ class LinkingAdversary:
                 f"{len(fitted.several)}. Leave the trained adversary out."
             )
         start = discriminants(originals[~out], people[~out])
-        self.originals_ = Reader(start, self.config)
-        self.variants_ = Reader(ridge(variants[~out], originals[~out] @ start), self.config)
+        self.originals_ = projection_at(start, self.config)
+        self.variants_ = projection_at(ridge(variants[~out], originals[~out] @ start), self.config)
         towers = nn.ModuleList([self.variants_, self.originals_])
         rows = np.random.default_rng(self.config.seed)
 

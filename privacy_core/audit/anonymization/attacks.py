@@ -186,20 +186,18 @@ class Attacker:
 
         One network restores the code from all that the whole crop tells, and one the pixels.
         """
-        everyone = np.flatnonzero(self.gallery.slots == 0)
-        asked = everyone[: self.config.n_reversed]
-        rows = asked[side.released[asked]]
+        asked = self._firsts[: self.config.n_reversed]
         if len(asked) == 0:
             return NOT_ATTACKED
-        if len(rows) == 0:
+        own = np.flatnonzero(side.released[asked])
+        if len(own) == 0:
             return "no variant was released"
-        around = self.surroundings("test", rows)
+        rows, around = asked[own], self._asked_around[own]
         restorer = Restorer(self.learning).fit(
             side.fitted, torch.from_numpy(self._others["code"]).float(), self._others["person"]
         )
         restored = pictures_of(restorer.restore(side.tested[rows]), around, self.code)
         tested = self.gathered.variants["test"][setting.name]
-        own = np.searchsorted(everyone, rows)
         shown = {
             "restored": recognised(restored, self.recogniser),
             "variant": np.asarray(tested["embedding"][rows]),
@@ -210,7 +208,7 @@ class Attacker:
         found: Metrics = {"n_faces": len(rows), "n_withheld": len(asked) - len(rows)}
         found |= dict.fromkeys(("repainted_verified", "repainted_rank_1"), NO_ADVERSARY)
         for what, embeddings in shown.items():
-            found |= self._shown(embeddings, everyone, own, what)
+            found |= self._shown(embeddings, own, what)
         return found
 
     def _repainter(self, setting: Setting) -> Repainter | None:
@@ -219,23 +217,34 @@ class Attacker:
         released = np.flatnonzero(fitted["released"])
         if len(released) < _FEWEST_PEOPLE:
             return None
-        variants, originals = (
-            pictures_of(codes[released], self._others_around[released], self.code)
-            for codes in (fitted["code"], self._others["code"])
-        )
+        originals = self._others_pictures[released]
+        # Of the originals' pictures nothing inside M is read: they stand for the surroundings.
+        variants = pictures_of(fitted["code"][released], originals, self.code)
         people = self._others["person"][released]
         return Repainter(self.learning).fit(variants, originals, people)
 
     @cached_property
-    def _others_around(self) -> NDArray[np.uint8]:
-        return self.surroundings("adversary", np.arange(len(self._others["person"])))
+    def _others_pictures(self) -> NDArray[np.uint8]:
+        """Return the decoded originals of the people trained on, 48 KiB each."""
+        rows = np.arange(len(self._others["person"]))
+        return pictures_of(self._others["code"], self.surroundings("adversary", rows), self.code)
 
-    def _shown(self, embeddings: Floats, everyone: Ints, own: Ints, what: str) -> Metrics:
+    @cached_property
+    def _firsts(self) -> Ints:
+        """Return the row of each tested person's first photo."""
+        return np.flatnonzero(self.gallery.slots == 0)
+
+    @cached_property
+    def _asked_around(self) -> NDArray[np.uint8]:
+        """Return the surroundings of the photos to be restored, 48 KiB each."""
+        return self.surroundings("test", self._firsts[: self.config.n_reversed])
+
+    def _shown(self, embeddings: Floats, own: Ints, what: str) -> Metrics:
         """Return how often a picture is verified as, and first found to be, its own original."""
-        rank = ranks(embeddings, self.gallery.embeddings[everyone], own)
-        apart = distances(embeddings, self.gallery.embeddings[everyone])
-        true = apart[np.arange(len(own)), own]
-        people, seed = self.gallery.people[everyone[own]], self.config.seed
+        gallery = self.gallery.embeddings[self._firsts]
+        rank = ranks(embeddings, gallery, own)
+        true = distances(embeddings, gallery)[np.arange(len(own)), own]
+        people, seed = self.gallery.people[self._firsts[own]], self.config.seed
         hits = true < self.gallery.threshold
         return {
             f"{what}_verified": share_over_people(hits, people, seed=seed),

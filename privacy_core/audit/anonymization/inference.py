@@ -17,10 +17,10 @@ from privacy_core.audit.anonymization.distances import Ints
 from privacy_core.audit.anonymization.identity import Metrics
 from privacy_core.audit.anonymization.learning import (
     LearningConfig,
-    Reader,
     held_out,
+    projection_at,
     ridge,
-    train,
+    train_on_rows,
 )
 from privacy_core.audit.estimates import N_DRAWS, Estimate, Floats, interval
 from privacy_core.schema import ATTRIBUTES
@@ -91,21 +91,16 @@ def _scores(
     if not all((labels[part] == c).any() for part in (out, ~out) for c in (0, 1)):
         out = np.zeros(len(labels), np.bool_)
     truth = torch.from_numpy(labels.astype(np.float32))
-    inside, check = torch.from_numpy(~out), torch.from_numpy(out if out.any() else ~out)
+    inside = torch.from_numpy(~out)
     weights = torch.where(truth > 0, 0.5 / truth[inside].mean(), 0.5 / (1 - truth[inside].mean()))
     start = ridge(rows[inside], (weights * (2 * truth - 1))[inside, None])
-    reader = Reader(2 * start / (rows[inside] @ start).std(), config)
-    index = torch.from_numpy(np.flatnonzero(~out))
+    reader = projection_at(2 * start / (rows[inside] @ start).std(), config)
 
     def entropy(chosen: Tensor) -> Tensor:
         return nn.functional.binary_cross_entropy_with_logits(
             reader(rows[chosen])[:, 0], truth[chosen], weights[chosen]
         )
 
-    def loss(generator: torch.Generator) -> Tensor:
-        return entropy(index[torch.randint(len(index), (config.batch,), generator=generator)])
-
-    left = torch.nonzero(check)[:, 0]
-    train(reader, loss, lambda: float(entropy(left)), config)
+    train_on_rows(reader, entropy, out, config)
     with torch.inference_mode():
         return np.asarray(reader(tested)[:, 0].double().numpy())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from privacy_core.audit.anonymization.distances import Ints
 from privacy_core.audit.estimates import Floats
+from privacy_core.projection import Projection
 
 _HELD_OUT = 0.15
 _FEWEST = 4
@@ -72,39 +73,6 @@ class Scale:
         return turned
 
 
-class Reader(nn.Module):
-    """A linear map and, added to it, a network with one hidden layer that begins at zero.
-
-    Args:
-        linear: (d, m) where the linear map begins.
-        config: Width and dropout.
-    """
-
-    def __init__(self, linear: Tensor, config: LearningConfig) -> None:
-        super().__init__()
-        n_in, n_out = linear.shape
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.linear = nn.Linear(n_in, n_out)
-            self.hidden = nn.Sequential(
-                nn.Dropout(config.dropout),
-                nn.Linear(n_in, config.width),
-                nn.SiLU(),
-                nn.Dropout(config.dropout),
-            )
-            self.last = nn.Linear(config.width, n_out)
-        with torch.no_grad():
-            self.linear.weight.copy_(linear.T)
-            self.linear.bias.zero_()
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return (n, m)."""
-        out: Tensor = self.linear(rows) + self.last(self.hidden(rows))
-        return out
-
-
 def held_out(people: Ints, *, seed: int) -> NDArray[np.bool_]:
     """Return (n,) True for the rows of the people left out of the training."""
     who = np.unique(people)
@@ -120,6 +88,44 @@ def ridge(rows: Tensor, targets: Tensor, *, penalty: float = 0.1) -> Tensor:
     gram += penalty * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
     solution: Tensor = torch.linalg.solve(gram, x.T @ y)
     return solution.float()
+
+
+def projection_at(start: Tensor, config: LearningConfig) -> Projection:
+    """Return a projection, to be trained, that begins at a (d, m) linear map."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        projection = Projection(*start.shape, hidden=config.width, dropout=config.dropout)
+    projection.begin_at(start)
+    return projection
+
+
+def train_on_rows(
+    module: nn.Module,
+    error: Callable[[Tensor], Tensor],
+    out: NDArray[np.bool_],
+    config: LearningConfig,
+    *,
+    chunk: int | None = None,
+) -> float:
+    """Train a module on rows drawn at random, and return its error on those left out.
+
+    Args:
+        module: All weights.
+        error: Numbers of rows → their mean error.
+        out: (n,) rows left out to validate on; where there are none, on all of them.
+        config: Steps, batch and rates.
+        chunk: Rows that are validated on at once, their errors averaged; all when None.
+    """
+    index = torch.from_numpy(np.flatnonzero(~out))
+    left = torch.from_numpy(np.flatnonzero(out)) if out.any() else index
+
+    def loss(generator: torch.Generator) -> Tensor:
+        return error(index[torch.randint(len(index), (config.batch,), generator=generator)])
+
+    def validate() -> float:
+        return float(torch.stack([error(rows) for rows in left.split(chunk or len(left))]).mean())
+
+    return train(module, loss, validate, config)
 
 
 def train(

@@ -26,7 +26,7 @@ from privacy_core.audit.anonymization.settings import Setting
 from privacy_core.backends.base import Backend, GeneratedFace
 from privacy_core.diffusion.code import surroundings_of
 from privacy_core.errors import FaceFailedError, NoFaceError, PhotoError
-from privacy_core.faces import FaceDetector, fit_alignment, read_photo, template_mask
+from privacy_core.faces import FaceDetector, find_again, fit_alignment, read_photo, template_mask
 from privacy_core.faces.align import opaque_mask, warp_to_template
 from privacy_core.faces.support import regions_of
 from privacy_core.noise import NoiseKey
@@ -222,7 +222,7 @@ def _looked_at(
 ) -> Arrays:
     """Return what finder, recogniser and landmarks see in whole pictures."""
     found = [
-        _same_face(instruments.finder, image, o.landmarks) if was_released else None
+        find_again(instruments.finder, image, o.landmarks) if was_released else None
         for o, image, was_released in zip(opened, shown, released, strict=True)
     ]
     arrays: Arrays = {}
@@ -267,18 +267,6 @@ def _images(
         except FaceFailedError:
             images.append(None)
     return images, time.perf_counter() - started
-
-
-def _same_face(
-    detector: FaceDetector, pixels: RGB, landmarks: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
-    """Return the landmarks of the face in whose box the original's middle lies, or None."""
-    x, y = landmarks.mean(0)
-    for face in detector.detect(pixels):
-        left, top, right, bottom = face.box
-        if left <= x <= right and top <= y <= bottom:
-            return face.landmarks
-    return None
 
 
 def _changed_outside(opened: OpenPhoto, image: RGB) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from privacy_core.audit.anonymization.distances import Ints
-from privacy_core.audit.anonymization.learning import LearningConfig, held_out, train
+from privacy_core.audit.anonymization.learning import LearningConfig, held_out, train_on_rows
 from privacy_core.faces.align import template_mask
 
 _WIDTHS = (16, 32, 64, 96)
@@ -48,8 +48,6 @@ class Repainter:
         """
         given, wanted = _halved(variants), _halved(originals)
         out = held_out(people, seed=self.config.seed)
-        index = torch.from_numpy(np.flatnonzero(~out))
-        left = torch.from_numpy(np.flatnonzero(out if out.any() else ~out))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
             painter = _Painter()
@@ -58,14 +56,7 @@ class Repainter:
             apart: Tensor = (given[rows] + painter(given[rows]) - wanted[rows]).abs()
             return apart.mean()
 
-        def loss(generator: torch.Generator) -> Tensor:
-            drawn = torch.randint(len(index), (self.config.batch,), generator=generator)
-            return error(index[drawn])
-
-        def validate() -> float:
-            return float(torch.stack([error(rows) for rows in left.split(_BATCH)]).mean())
-
-        self.validation_ = train(painter, loss, validate, self.config)
+        self.validation_ = train_on_rows(painter, error, out, self.config, chunk=_BATCH)
         self._painter = painter
         return self
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from privacy_core.audit.anonymization.distances import Ints
 from privacy_core.audit.anonymization.learning import (
     LearningConfig,
-    Reader,
     held_out,
+    projection_at,
     ridge,
-    train,
+    train_on_rows,
 )
 from privacy_core.audit.estimates import Floats
 from privacy_core.diffusion.code import LinearCode
@@ -38,31 +38,23 @@ class Restorer:
     def fit(self, variants: Tensor, codes: Tensor, people: Ints) -> Restorer:
         """Train on row-aligned features of variants and codes of their originals."""
         out = held_out(people, seed=self.config.seed)
-        if not out.any():
-            out = np.zeros(len(people), np.bool_)
-        index = torch.from_numpy(np.flatnonzero(~out))
-        left = torch.from_numpy(np.flatnonzero(out if out.any() else ~out))
-        mean = codes[index].mean(0)
+        mean = codes[~out].mean(0)
         targets = codes - mean
-        spread = targets[index].pow(2).mean(0).clamp_min(1e-6)
-        reader = Reader(ridge(variants[index], targets[index]), self.config)
+        spread = targets[~out].pow(2).mean(0).clamp_min(1e-6)
+        projection = projection_at(ridge(variants[~out], targets[~out]), self.config)
 
         def error(rows: Tensor) -> Tensor:
-            apart: Tensor = (reader(variants[rows]) - targets[rows]) ** 2 / spread
+            apart: Tensor = (projection(variants[rows]) - targets[rows]) ** 2 / spread
             return apart.mean()
 
-        def loss(generator: torch.Generator) -> Tensor:
-            chosen = torch.randint(len(index), (self.config.batch,), generator=generator)
-            return error(index[chosen])
-
-        self.validation_ = train(reader, loss, lambda: float(error(left)), self.config)
-        self._reader, self._mean = reader, mean
+        self.validation_ = train_on_rows(projection, error, out, self.config)
+        self._projection, self._mean = projection, mean
         return self
 
     @torch.inference_mode()
     def restore(self, variants: Tensor) -> Floats:
         """Return (n, K) estimates of the originals' codes."""
-        restored: Tensor = self._reader(variants) + self._mean
+        restored: Tensor = self._projection(variants) + self._mean
         return np.asarray(restored.double().numpy())
 
 
