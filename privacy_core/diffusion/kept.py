@@ -16,7 +16,7 @@ from torch import Tensor
 from privacy_core.attributes import AttributePredictor
 from privacy_core.schema import ATTRIBUTES, AttributePolicy
 
-KEPT_SHARE = 0.4
+KEPT_SHARE = 0.5
 """A over the C of a code without a policy; fixed with the weights' digest."""
 
 

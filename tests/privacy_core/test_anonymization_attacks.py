@@ -21,6 +21,7 @@ from privacy_core.audit.anonymization.learning import (
     train,
     train_on_rows,
 )
+from privacy_core.audit.anonymization.order import Ladders, order_for_adversary
 from privacy_core.audit.anonymization.repainting import Repainter
 from privacy_core.audit.anonymization.reversal import Restorer, pictures_of, recognised
 from privacy_core.audit.anonymization.settings import EMBEDDED, AuditConfig, Setting
@@ -85,6 +86,30 @@ def test_one_photo_of_everybody_trains_no_adversary():
     rows, _ = photos_of(10, n_photos=1)
     with pytest.raises(InvalidArgumentError, match="two with two photos each, got 0"):
         LinkingAdversary(QUICK).fit(rows, rows, np.arange(10))
+
+
+def ladders(rows, *, seed):
+    """Return rows that one noise drowns more and more, each strength in a basis of its own."""
+    noise = np.random.default_rng(seed).normal(0, 1, rows.shape)
+    steps = {0.0: 0.0, 0.4: 0.4, 0.8: 2.0, 1.0: 50.0}
+    return Ladders({s: rows.numpy() + level * noise for s, level in steps.items()}, rows.numpy())
+
+
+def test_an_adversary_of_all_strengths_sees_faces_in_the_order_of_strength():
+    rows, people = photos_of(120)
+    known, tested = ladders(rows[:240], seed=1), ladders(rows[240:], seed=2)
+    found = order_for_adversary(known, tested, people[:240], learning=QUICK)
+    assert found["strengths"] == [0.0, 0.4, 0.8, 1.0]
+    assert found["spearman_median"] == 1
+    # The other way round, what is weakest is furthest away.
+    turned = Ladders({1 - s: seen for s, seen in tested.variants.items()}, tested.originals)
+    assert order_for_adversary(known, turned, people[:240], learning=QUICK)["spearman_median"] < 0
+
+
+def test_two_strengths_have_no_order():
+    rows, people = photos_of(4)
+    two = Ladders({0.0: rows.numpy(), 1.0: rows.numpy()}, rows.numpy())
+    assert "three" in order_for_adversary(two, two, people, learning=QUICK)["spearman"]
 
 
 def test_discriminants_turn_towards_what_tells_people_apart():

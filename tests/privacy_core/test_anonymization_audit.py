@@ -199,6 +199,8 @@ def test_both_adversaries_are_trained_on_every_setting(result):
             assert found["times_chance"]["value"] == pytest.approx(10 * found["rank_1"]["value"])
         assert one["reversal"]["n_faces"] > 0
     assert "rank_1" in result["context_alone"]
+    for sees in ("inside", "whole_crop"):
+        assert -1 <= result["order"][sees]["spearman_median"] <= 1
 
 
 def test_what_the_predictors_are_worth_stands_beside_what_they_read(result):
@@ -337,6 +339,7 @@ def test_one_photo_of_each_and_nobody_to_train_on_leaves_metrics_out(run):
     assert "too few people" in one["adversary"]["absent"]
     assert "too few people" in one["inference"]["absent"]
     assert "too few people" in found["context_alone"]["absent"]
+    assert "too few people" in found["order"]["absent"]
     assert "second predictor" in one["fidelity"]["kept"]["gender"]["absent"]
     assert "–" in Path("few", f"{NAME}.md").read_text()
 

@@ -15,13 +15,13 @@ from privacy_core.audit.anonymization.observe import (
     observe_variants,
     open_photos,
 )
+from privacy_core.audit.anonymization.order import order_of
 from privacy_core.audit.anonymization.people import ChosenPhoto, choose, digest_of
 from privacy_core.audit.anonymization.settings import EMBEDDED, K_SAME, AuditConfig, Setting
 from privacy_core.audit.anonymization.summary import (
     at_equal_reidentification,
     default_strength,
     kept_share,
-    order_of,
     usable_recognisers,
 )
 from privacy_core.audit.anonymization.tables import as_plain, from_plain
@@ -183,16 +183,15 @@ def test_a_weak_second_recogniser_does_not_set_the_default():
 
 
 def test_the_order_of_strengths_is_one_where_distances_grow():
-    class Zero:
-        embeddings = np.zeros((5, 2))
-
+    zero = np.zeros((5, 2))
     growing = {s: np.full((5, 2), s) for s in (0.0, 0.5, 1.0)}
-    found = order_of(Zero, growing)
+    found = order_of(zero, growing)
+    assert found["strengths"] == [0.0, 0.5, 1.0]
     assert found["spearman_median"] == 1
     assert found["adjacent_violations_below_0.7"] == found["adjacent_violations_above_0.7"] == 0
     growing[1.0] = np.full((5, 2), 0.1)
-    assert order_of(Zero, growing)["adjacent_violations_above_0.7"] == 1
-    assert "fewer than three" in order_of(Zero, {0.0: np.zeros((5, 2))})["spearman"]
+    assert order_of(zero, growing)["adjacent_violations_above_0.7"] == 1
+    assert "fewer than three" in order_of(zero, {0.0: np.zeros((5, 2))})["spearman"]
 
 
 def test_kept_attributes_are_compared_with_the_codes_own_reconstruction():

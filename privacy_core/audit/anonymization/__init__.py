@@ -2,6 +2,6 @@
 
 Import from the modules, in this order: `settings`, `people`, `distances` (arrays only),
 `landmarks`, `instruments`, `identity`, `baselines`, `observe`, `records`, `gather`, `learning`,
-`adversary`, `inference`, `fidelity`, `reversal`, `matched`, `attacks`, `measures`, `summary`,
-`tables`, `plots`, `protocol`. This file imports nothing.
+`adversary`, `order`, `inference`, `fidelity`, `reversal`, `matched`, `attacks`, `measures`,
+`summary`, `tables`, `plots`, `protocol`. This file imports nothing.
 """

@@ -25,9 +25,10 @@ from privacy_core.audit.anonymization.gather import Gathered
 from privacy_core.audit.anonymization.identity import ONE_PHOTO, Gallery, Metrics, gallery_size
 from privacy_core.audit.anonymization.inference import measure_inference
 from privacy_core.audit.anonymization.learning import LearningConfig, Scale
+from privacy_core.audit.anonymization.order import Ladders, order_for_adversary
 from privacy_core.audit.anonymization.repainting import Repainter
 from privacy_core.audit.anonymization.reversal import Restorer, pictures_of, recognised
-from privacy_core.audit.anonymization.settings import AuditConfig, Setting
+from privacy_core.audit.anonymization.settings import AuditConfig, Setting, plain
 from privacy_core.audit.estimates import Estimate, Floats
 from privacy_core.diffusion.code import LinearCode
 from privacy_core.errors import InvalidArgumentError
@@ -110,7 +111,7 @@ class Attacker:
 
     def on_originals(self) -> Metrics:
         """Return the attacks on the originals themselves, the upper end, and without any face."""
-        names = ("adversary", "inference", "context_alone")
+        names = ("adversary", "inference", "context_alone", "order")
         if self.others is None:
             return dict.fromkeys(names, NO_ADVERSARY)
         everyone = np.ones(len(self._test["person"]), np.bool_)
@@ -120,6 +121,10 @@ class Attacker:
             "adversary": {sees: self._link(side) for sees, side in sides.items()},
             "inference": {sees: self._infer(side) for sees, side in sides.items()},
             "context_alone": self._link(_Side(*around, *around, everyone)),
+            "order": {
+                "inside": self._order(whole_crop=False),
+                "whole_crop": self._order(whole_crop=True),
+            },
         }
 
     @property
@@ -173,6 +178,27 @@ class Attacker:
             "chance": 1 / size,
             "times_chance": _times(first, size),
         }
+
+    def _order(self, *, whole_crop: bool) -> Metrics | str:
+        """Return how well strength orders faces for an adversary that knows all strengths."""
+        settings = [one for one in plain(self.config.settings) if one.is_attacked]
+
+        def features(arrays: Arrays, around: Tensor) -> Floats:
+            parts = (arrays["code"], arrays["embedding"], around)
+            return np.concatenate(parts if whole_crop else parts[:1], 1, dtype=np.float64)
+
+        def seen(part: str, originals: Arrays) -> Ladders:
+            shown, around = self.gathered.variants[part], self._outside(originals["outside"])
+            variants = {one.strength: features(shown[one.name], around) for one in settings}
+            return Ladders(variants, features(originals, around))
+
+        fitted, tested = seen("adversary", self._others), seen("test", self._test)
+        try:
+            return order_for_adversary(
+                fitted, tested, self._others["person"], learning=self.learning
+            )
+        except InvalidArgumentError:
+            return NO_ADVERSARY
 
     def _infer(self, side: _Side) -> Metrics:
         return measure_inference(

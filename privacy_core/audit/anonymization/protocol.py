@@ -27,6 +27,7 @@ from privacy_core.audit.anonymization.instruments import Instruments
 from privacy_core.audit.anonymization.learning import LearningConfig
 from privacy_core.audit.anonymization.measures import Measurer, groups_of
 from privacy_core.audit.anonymization.observe import faces_from_rows, open_photos
+from privacy_core.audit.anonymization.order import order_of
 from privacy_core.audit.anonymization.people import ChosenPhoto, digest_of
 from privacy_core.audit.anonymization.plots import draw
 from privacy_core.audit.anonymization.settings import (
@@ -35,13 +36,12 @@ from privacy_core.audit.anonymization.settings import (
     LAPLACE,
     AuditConfig,
     Setting,
+    plain,
 )
 from privacy_core.audit.anonymization.summary import (
     at_equal_reidentification,
     default_strength,
     kept_share,
-    order_of,
-    plain,
     usable_recognisers,
 )
 from privacy_core.audit.anonymization.tables import Json, as_plain, from_plain, markdown
@@ -253,7 +253,8 @@ def _summary(measurer: Measurer, metrics: Mapping[str, Metrics], usable: Sequenc
         ),
         "order": {
             name: order_of(
-                gallery, {s.strength: measurer.embeddings(name, s) for s in plain(settings)}
+                gallery.embeddings,
+                {s.strength: measurer.embeddings(name, s) for s in plain(settings)},
             )
             for name, gallery in galleries.items()
         },
@@ -305,6 +306,6 @@ def _plain_metrics(measurer: Measurer, setting: Setting) -> Json:
 def _known_metrics(measurer: Measurer) -> Json:
     """Return what is found on the originals themselves, and from their surroundings alone."""
     found = measurer.of_originals()
-    around = found.pop("context_alone")
-    known: Json = as_plain({"originals": found, "context_alone": around})
+    apart = {name: found.pop(name) for name in ("context_alone", "order")}
+    known: Json = as_plain({"originals": found, **apart})
     return known

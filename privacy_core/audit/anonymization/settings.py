@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -141,3 +142,9 @@ class AuditConfig:
         """Return 16 hex digits that differ for other configurations."""
         text = json.dumps(self.as_json(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def plain(settings: Sequence[Setting]) -> list[Setting]:
+    """Return the embedded settings without an attribute policy, the weakest first."""
+    found = [s for s in settings if s.method == EMBEDDED and not s.policy_name]
+    return sorted(found, key=lambda s: s.strength)

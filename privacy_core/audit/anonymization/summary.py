@@ -1,19 +1,17 @@
-"""From metrics to answers: default strength, order, equal re-identification.
+"""From metrics to answers: default strength, equal re-identification, what was kept.
 
-Knows metrics and distances; no photo. What cannot be answered says why.
+Knows metrics; no photo. What cannot be answered says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from privacy_core.audit.anonymization.identity import Gallery, Metrics
-from privacy_core.audit.anonymization.settings import EMBEDDED, KEEP, Setting
-from privacy_core.audit.estimates import Estimate, Floats
+from privacy_core.audit.anonymization.settings import EMBEDDED, KEEP, Setting, plain
+from privacy_core.audit.estimates import Estimate
 from privacy_core.schema import ATTRIBUTES
 
 GOAL_SELF = 0.005
@@ -21,7 +19,6 @@ GOAL_SELF = 0.005
 USEFUL_TAR = 0.5
 """A recogniser counts as one if it verifies this share of originals across photos."""
 STEP = 0.05
-_ORDERED_BELOW = 0.7
 
 
 def usable_recognisers(
@@ -44,12 +41,6 @@ def worst(metrics: Metrics, name: str, recognisers: Sequence[str]) -> Estimate |
     return max(values, key=lambda value: value.value, default=None)
 
 
-def plain(settings: Sequence[Setting]) -> list[Setting]:
-    """Return the embedded settings without an attribute policy, the weakest first."""
-    found = [s for s in settings if s.method == EMBEDDED and not s.policy_name]
-    return sorted(found, key=lambda s: s.strength)
-
-
 def default_strength(
     settings: Sequence[Setting], metrics: Mapping[str, Metrics], recognisers: Sequence[str],
     *, n_people: int,
@@ -70,38 +61,6 @@ def default_strength(
         if abs(steps - round(steps)) < 1e-9:  # noqa: PLR2004
             chosen = setting.strength
     return chosen
-
-
-def order_of(
-    gallery: Gallery, variants: Mapping[float, Floats], *, below: float = _ORDERED_BELOW
-) -> Metrics:
-    """Return how well strength orders each face's distance to its original.
-
-    Args:
-        gallery: The originals.
-        variants: Strength → (n, d) embeddings, all on one noise path per face.
-        below: Strength up to which adjacent violations are counted apart.
-    """
-    strengths = np.array(sorted(variants))
-    if len(strengths) < 3:  # noqa: PLR2004
-        return {"spearman": "fewer than three strengths were measured"}
-    apart = np.stack(
-        [np.linalg.norm(variants[s] - gallery.embeddings, axis=1) for s in strengths], 1
-    )
-    ranked = [spearmanr(strengths, row).statistic for row in apart]
-    falls = [
-        (high, apart[:, j + 1] < apart[:, j]) for j, (_, high) in enumerate(pairwise(strengths))
-    ]
-    low = [fall.mean() for high, fall in falls if high <= below]
-    high = [fall.mean() for high, fall in falls if high > below]
-    found: Metrics = {
-        "spearman_median": float(np.median(ranked)),
-        "spearman_5th_percentile": float(np.quantile(ranked, 0.05)),
-    }
-    for name, shares in (("below", low), ("above", high)):
-        if shares:
-            found[f"adjacent_violations_{name}_{below:g}"] = float(np.mean(shares))
-    return found
 
 
 def mean_kept(metrics: Metrics) -> float | None:

@@ -109,19 +109,36 @@ def _attacks(result: Json) -> list[str]:
     ]  # fmt: skip
 
 
+_FALLS = "adjacent_violations_"
 _TOO_WEAK = " and does not count as worst: it misses more than half of them"
+
+
+_ADVERSARY_SEES = {
+    "inside": "an adversary trained on all these strengths, inside the mask",
+    "whole_crop": "the same with the whole crop",
+}
+
+
+def _order(name: str, order: Mapping[str, Any]) -> str:
+    falls = [
+        f"{100 * value:.1f} % {key.removeprefix(_FALLS).replace('_', ' ')}"
+        for key, value in order.items()
+        if key.startswith(_FALLS)
+    ]
+    return (
+        f"Order of {len(order['strengths'])} strengths by {name}: Spearman "
+        f"{order['spearman_median']:.3f} in the median, {order['spearman_5th_percentile']:.3f} at "
+        f"the 5th percentile; adjacent ones the wrong way round in {' and '.join(falls)}."
+    )
 
 
 def _summary(result: Json) -> str:
     chosen = result["summary"]["default_strength"]
     strength = chosen["absent"] if isinstance(chosen, Mapping) else f"{chosen:.2f}"
     lines = [f"Default strength by the goal of self re-identification: **{strength}**."]
-    for name, order in result["summary"]["order"].items():
-        if "spearman_median" in order:
-            lines.append(
-                f"Order by {name}: Spearman {order['spearman_median']:.3f} in the median, "
-                f"{order['spearman_5th_percentile']:.3f} at the 5th percentile."
-            )
+    orders = dict(result["summary"]["order"])
+    orders |= {name: result["order"].get(sees, {}) for sees, name in _ADVERSARY_SEES.items()}
+    lines += [_order(name, order) for name, order in orders.items() if "spearman_median" in order]
     lines += [
         f"{name} knows {_share(_at(result, 'originals', 'recognisers', name, 'cross_tar'))} % of "
         f"the pairs of originals{'' if name in result['usable_recognisers'] else _TOO_WEAK}."

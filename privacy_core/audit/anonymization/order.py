@@ -1,0 +1,99 @@
+"""How well strength orders each face's distance to its original.
+
+For a recogniser as it is, and for an adversary that was trained on variants. Knows arrays only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from privacy_core.audit.anonymization.adversary import LinkingAdversary
+from privacy_core.audit.anonymization.distances import Ints
+from privacy_core.audit.anonymization.identity import Metrics
+from privacy_core.audit.anonymization.learning import LearningConfig, Scale
+from privacy_core.audit.estimates import Floats
+
+FEW_STRENGTHS = "fewer than three strengths were measured"
+_FEWEST = 3
+_ORDERED_BELOW = 0.7
+
+
+def order_of(
+    originals: Floats, variants: Mapping[float, Floats], *, below: float = _ORDERED_BELOW
+) -> Metrics:
+    """Return how well strength orders each face's distance to its original.
+
+    Args:
+        originals: (n, d) embeddings.
+        variants: Strength → (n, d) embeddings, all on one noise path per face.
+        below: Strength up to which adjacent violations are counted apart.
+    """
+    strengths = np.array(sorted(variants))
+    if len(strengths) < _FEWEST:
+        return {"spearman": FEW_STRENGTHS}
+    apart = np.stack([np.linalg.norm(variants[s] - originals, axis=1) for s in strengths], 1)
+    ranked = [spearmanr(strengths, row).statistic for row in apart]
+    falls = [
+        (high, apart[:, j + 1] < apart[:, j]) for j, (_, high) in enumerate(pairwise(strengths))
+    ]
+    low = [fall.mean() for high, fall in falls if high <= below]
+    high = [fall.mean() for high, fall in falls if high > below]
+    found: Metrics = {
+        "strengths": strengths.tolist(),
+        "spearman_median": float(np.median(ranked)),
+        "spearman_5th_percentile": float(np.quantile(ranked, 0.05)),
+    }
+    for name, shares in (("below", low), ("above", high)):
+        if shares:
+            found[f"adjacent_violations_{name}_{below:g}"] = float(np.mean(shares))
+    return found
+
+
+@dataclass(frozen=True)
+class Ladders:
+    """What an adversary sees of faces at several strengths.
+
+    Attributes:
+        variants: Strength → (n, d) features, all on one noise path per face.
+        originals: (n, e) features.
+    """
+
+    variants: Mapping[float, Floats] = field(repr=False)
+    originals: Floats = field(repr=False)
+
+
+def order_for_adversary(
+    fitted: Ladders, tested: Ladders, people: Ints, *, learning: LearningConfig
+) -> Metrics:
+    """Return the order for one adversary that was trained on variants of all strengths at once.
+
+    Adversaries of one strength each have no common scale of distances; this one has.
+
+    Args:
+        fitted: Who it is trained on; a pair may show one photo at two strengths.
+        tested: Other people.
+        people: Who is shown in `fitted`.
+        learning: How it is trained.
+
+    Raises:
+        InvalidArgumentError: Too few people have two photos.
+    """
+    if len(fitted.variants) < _FEWEST:
+        return {"spearman": FEW_STRENGTHS}
+    shown = np.concatenate(list(fitted.variants.values()))
+    of_variants, of_originals = Scale(shown), Scale(fitted.originals)
+    n_strengths = len(fitted.variants)
+    adversary = LinkingAdversary(learning).fit(
+        of_variants(shown),
+        of_originals(fitted.originals).repeat(n_strengths, 1),
+        np.tile(people, n_strengths),
+    )
+    return order_of(
+        adversary.embed_originals(of_originals(tested.originals)),
+        {s: adversary.embed_variants(of_variants(rows)) for s, rows in tested.variants.items()},
+    )
