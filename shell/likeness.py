@@ -27,6 +27,7 @@ _NO_LONGER = message(
     "The recogniser no longer takes this for the same person: a distance of {distance:.2f}, where "
     "up to {threshold:.2f} counts as the same."
 )
+_GO_ON = message("The nearer the strength is to 1, the less of the face is left.")
 _NEAREST = message("Of {n} faces this is the nearest.")
 _ONE_OPINION = message("Others, above all one trained against this model, may do better.")
 _NOTHING = message("There is no anonymized face to measure.")
@@ -101,7 +102,7 @@ def likeness_html(found: Likeness | None, *, say: Speaker = ENGLISH) -> str:
         _STILL if is_same else _NO_LONGER, distance=found.distance, threshold=found.threshold
     )
     more = [say(_NEAREST, n=found.n_faces)] if found.n_faces > 1 else []
-    sentence = escape(" ".join([words, *more, say(_ONE_OPINION)]))
+    sentence = escape(" ".join([words, *more, say(_GO_ON if is_same else _ONE_OPINION)]))
     return (
         f'<meter min="0" max="{_FARTHEST}" low="{found.threshold:.3f}" '
         f'high="{found.threshold:.3f}" optimum="{_FARTHEST}" '

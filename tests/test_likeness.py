@@ -76,7 +76,9 @@ def test_the_bar_and_the_words_say_the_same(distance, says):
     assert 'low="0.568"' in html
     assert says in html
     assert f"{distance:.2f}" in html
-    assert "may do better" in html
+    # What can be done where it is known, and a caution where it is not.
+    assert ("nearer the strength is to 1" in html) == (distance < 0.568)
+    assert ("may do better" in html) == (distance > 0.568)
     assert "nearest" not in html
     assert "Of 3 faces" in likeness_html(Likeness(distance, 0.568, 3))
 
