@@ -116,8 +116,8 @@ def block(result: Json) -> str:
     shown = [one for one in plain if one["strength"] in {0.0, 0.6, 0.8, 0.9, 0.95, 1.0}]
     policies = [one for one in settings if one["policy"]]
     kept = at(result, "summary", "kept_over_reconstruction") or {}
-    order = at(result, "summary", "order", result["recognisers"][0]) or {}
-    trained = at(result, "order", "inside") or {}
+    order = result["summary"]["order"][result["recognisers"][0]]
+    trained = result["order"]["inside"]
     chosen = result["summary"]["default_strength"]
     chosen = chosen["absent"] if isinstance(chosen, dict) else f"{chosen:g}"
     around = at(result, "context_alone", "rank_1")
@@ -134,9 +134,10 @@ def block(result: Json) -> str:
         f"commands start at {DEFAULT_STRENGTH:g}. "
         f"The surroundings alone let a trained adversary find {share(around)} of people first. "
         "Spearman correlation of strength and distance over the measured strengths, most of them "
-        f"above 0.6: {order.get('spearman_median', 0):.2f} in the median; for an adversary trained "
-        f"on six of them that sees M only {trained.get('spearman_median', 0):.2f}, with "
-        f"{100 * trained.get('adjacent_violations_below_0.7', 0):.1f} % of adjacent ones below 0.7 "
+        f"above 0.6: {order['spearman_median']:.2f} in the median; for an adversary trained "
+        f"on {len(trained['strengths'])} of them that sees M only "
+        f"{trained['spearman_median']:.2f}, with "
+        f"{100 * trained['adjacent_violations_below_0.7']:.1f} % of adjacent ones below 0.7 "
         "the wrong way round. What is left at strength 1 can only come from hair, clothes, "
         "background and pose: no pixel of the face has a part in it. **Hair, clothes and "
         "background are not protected.**",

@@ -89,7 +89,7 @@ def test_one_photo_of_everybody_trains_no_adversary():
 
 
 def ladders(rows, *, seed):
-    """Return rows that one noise drowns more and more, each strength in a basis of its own."""
+    """Return rows that one noise drowns more and more."""
     noise = np.random.default_rng(seed).normal(0, 1, rows.shape)
     steps = {0.0: 0.0, 0.4: 0.4, 0.8: 2.0, 1.0: 50.0}
     return Ladders({s: rows.numpy() + level * noise for s, level in steps.items()}, rows.numpy())
