@@ -196,7 +196,7 @@ class Eyes:
         self.threshold, _ = verification_threshold(self.originals, tested.people)
 
     def _embed(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
-        return np.array([self.recogniser.embed_frame(frame) for frame in frames])
+        return self.recogniser.embed_frames(frames)
 
     def look(self, fitted: Tensor, tested: Tensor) -> dict[str, Any]:
         """Return what is found in the (n, K) scores of both people's new faces."""

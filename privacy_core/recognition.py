@@ -7,8 +7,8 @@ Others come from the user's own Python, named `MODULE:FUNCTION`.
 from __future__ import annotations
 
 import importlib
-from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
 
 import dlib
 import numpy as np
@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.align import SIZE, TEMPLATE, fit_alignment, warp_to_template
-from privacy_core.faces.detect import CANONICAL_BOX, dlib_model
+from privacy_core.faces.detect import CANONICAL_BOX
 from privacy_core.schema import RGB
 
 _ZOOM = 2
+_CHIP_PADDING = 0.25
+CHIP = 150
+"""Side of the picture that dlib's network is shown, in pixels."""
 DLIB, MARGIN = "dlib", "margin"
 
 
@@ -46,33 +49,52 @@ class Recogniser(Protocol):
 
 
 class DlibRecogniser:
-    """dlib's 128-d ResNet descriptor (dlib_face_recognition_resnet_model_v1)."""
+    """dlib's 128-d ResNet descriptor (dlib_face_recognition_resnet_model_v1), run in torch."""
 
     name = "dlib-resnet-v1"
 
-    @cached_property
-    def _network(self) -> Any:
-        return dlib.face_recognition_model_v1(
-            dlib_model("dlib_face_recognition_resnet_model_v1.dat")
-        )
-
     def embed(self, pixels: RGB, landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the (128,) descriptor; the face is reduced to 256 px first, where it is larger."""
-        frame = warp_to_template(pixels, fit_alignment(landmarks), zoom=_ZOOM)
-        return self.embed_frame(frame)
+        found: NDArray[np.float64] = self.embed_chips([face_chip(pixels, landmarks)])[0]
+        return found
 
     def embed_frame(self, frame: RGB) -> NDArray[np.float64]:
         """Return the (128,) descriptor of a (128 z, 128 z, 3) frame aligned to the template."""
-        zoom = frame.shape[0] / SIZE
-        points = [dlib.point(round(x * zoom), round(y * zoom)) for x, y in TEMPLATE]
-        box = dlib.rectangle(*(round(edge * zoom) for edge in CANONICAL_BOX))
-        shape = dlib.full_object_detection(box, points)
-        chip = dlib.get_face_chip(np.ascontiguousarray(frame), shape, 150, 0.25)
-        return np.array(self._network.compute_face_descriptor(chip))
+        found: NDArray[np.float64] = self.embed_frames(frame[None])[0]
+        return found
+
+    def embed_frames(self, frames: RGB) -> NDArray[np.float64]:
+        """Return (n, 128) descriptors of (n, 128 z, 128 z, 3) frames aligned to the template."""
+        return self.embed_chips(_frame_chip(frame) for frame in frames)
+
+    def embed_chips(self, chips: Iterable[RGB]) -> NDArray[np.float64]:
+        """Return (n, 128) descriptors of n pictures of (150, 150, 3), as `face_chip` cuts them.
+
+        Raises:
+            ModelError: The weights are missing or damaged.
+        """
+        # torch is slow to load, and naming the recogniser needs none.
+        from privacy_core.dlib_resnet import shared_network  # noqa: PLC0415
+
+        return shared_network().describe(chips)
 
     def distance(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
         """Return the Euclidean distance; around 0.55 one in 1 000 pairs of strangers is nearer."""
         return float(np.linalg.norm(one - other))
+
+
+def face_chip(pixels: RGB, landmarks: NDArray[np.float64]) -> RGB:
+    """Return what dlib's network is shown of the face with these (5, 2) landmarks."""
+    return _frame_chip(warp_to_template(pixels, fit_alignment(landmarks), zoom=_ZOOM))
+
+
+def _frame_chip(frame: RGB) -> RGB:
+    zoom = frame.shape[0] / SIZE
+    points = [dlib.point(round(x * zoom), round(y * zoom)) for x, y in TEMPLATE]
+    box = dlib.rectangle(*(round(edge * zoom) for edge in CANONICAL_BOX))
+    shape = dlib.full_object_detection(box, points)
+    chip = dlib.get_face_chip(np.ascontiguousarray(frame), shape, CHIP, _CHIP_PADDING)
+    return np.asarray(chip)
 
 
 def find_recogniser(name: str) -> Recogniser:
@@ -84,7 +106,7 @@ def find_recogniser(name: str) -> Recogniser:
     if name == DLIB:
         return DlibRecogniser()
     if name == MARGIN:
-        # torch is slow to load, and dlib's needs none.
+        # torch is slow to load, and naming dlib's needs none.
         from privacy_core.margin_recogniser import load_recogniser  # noqa: PLC0415
 
         return load_recogniser()

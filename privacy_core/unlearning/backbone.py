@@ -5,20 +5,13 @@ Frozen; never trained here. Knows pictures, not labels.
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
-
-import dlib
 import numpy as np
 from PIL import Image
 
 from privacy_core.faces import FaceDetector
-from privacy_core.faces.detect import dlib_model
-from privacy_core.recognition import DlibRecogniser
+from privacy_core.recognition import CHIP, DlibRecogniser, face_chip
 from privacy_core.schema import RGB
 from privacy_core.unlearning.head import Matrix
-
-_CHIP = 150
 
 
 class DlibBackbone:
@@ -34,24 +27,15 @@ class DlibBackbone:
         self.detector = detector
         self.name = "dlib-resnet-v1" + ("" if detector is None else f"+{detector.name}")
 
-    @cached_property
-    def _recogniser(self) -> DlibRecogniser:
-        return DlibRecogniser()
-
-    @cached_property
-    def _network(self) -> Any:
-        return dlib.face_recognition_model_v1(
-            dlib_model("dlib_face_recognition_resnet_model_v1.dat")
-        )
-
     def features(self, images: RGB) -> Matrix:
         """Return (n, 128) descriptors of (n, h, w, 3) pictures."""
-        return np.stack([self._one(np.ascontiguousarray(image)) for image in images])
+        chips = (self._chip(np.ascontiguousarray(image)) for image in images)
+        return DlibRecogniser().embed_chips(chips)
 
-    def _one(self, image: RGB) -> Matrix:
+    def _chip(self, image: RGB) -> RGB:
         faces = [] if self.detector is None else self.detector.detect(image)
         if faces:
             largest = max(faces, key=lambda face: face.box[2] - face.box[0])
-            return self._recogniser.embed(image, largest.landmarks)
-        chip = Image.fromarray(image).resize((_CHIP, _CHIP), Image.Resampling.BILINEAR)
-        return np.array(self._network.compute_face_descriptor(np.asarray(chip)))
+            return face_chip(image, largest.landmarks)
+        whole = Image.fromarray(image).resize((CHIP, CHIP), Image.Resampling.BILINEAR)
+        return np.asarray(whole)
