@@ -36,6 +36,7 @@ from privacy_core.diffusion.fit import FIT, VALIDATION, FitConfig, fit_model
 from privacy_core.diffusion.fit_code import CodeFitConfig
 from privacy_core.diffusion.model import EmbeddedModel, load_model
 from privacy_core.diffusion.prepare import PreparedFaces, prepare_faces
+from privacy_core.diffusion.refiner_examples import RefinerFitConfig
 from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX, TrainingConfig
 from privacy_core.faces import default_detector, photo_from_pixels, prepare
@@ -61,6 +62,7 @@ TEST_SUBJECTS = 8
 CONFIG = FitConfig(
     code=CodeFitConfig(n_components=384, n_context=4, gain=0.5, copies=1, identity_width=64),
     training=TrainingConfig(n_faces=2_500_000, independent_groups=True, context_drop=1.0),
+    refiner=RefinerFitConfig(n_steps=0),
     width=768,
     margin=MARGIN,
 )

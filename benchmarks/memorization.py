@@ -27,7 +27,6 @@ from privacy_core.diffusion.denoiser import NULL
 from privacy_core.diffusion.fit import FIT
 from privacy_core.diffusion.model import EmbeddedModel, load_model
 from privacy_core.diffusion.prepare import PreparedFaces
-from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.schema import ATTRIBUTES
 
@@ -52,17 +51,15 @@ def drawn_scores(model: EmbeddedModel, prepared: PreparedFaces, index: NDArray[n
         n = len(part)
         frames = torch.from_numpy(np.array(prepared.faces.frames[part]))
         context = model.code.context(frames, known_mask(prepared.faces.quads[part]))
-        parts.append(
-            sample(
-                model.denoiser,
-                SIGMA_MAX * torch.randn(n, k, generator=generator),
-                torch.full((n,), SIGMA_MAX),
-                torch.ones(n, k),
-                context=context,
-                attributes=torch.full((n, len(ATTRIBUTES)), NULL),
-            )
+        drawn = model.generate(
+            SIGMA_MAX * torch.randn(n, k, generator=generator),
+            torch.full((n,), SIGMA_MAX),
+            torch.ones(n, k),
+            context=context,
+            attributes=torch.full((n, len(ATTRIBUTES)), NULL),
         )
-    return torch.cat(parts).float() @ model.code.inverse_metric.T
+        parts.append(model.code.encode(drawn))
+    return torch.cat(parts) @ model.code.inverse_metric.T
 
 
 def nearest(scores: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,8 +116,9 @@ class EmbeddedBackend:
             )
         ]
         y = y + factors * self._hidden_values(requests, rungs, tokens)
-        codes = self._generate(y, sigmas, factors, requests, tokens)
-        frames = code.decode(codes).numpy()
+        context = self._context(requests)
+        codes = self._generate(y, sigmas, factors, context, tokens)
+        frames = self.model.pictures(codes, context).numpy()
         finite = codes.isfinite().all(1).tolist()
         return [
             GeneratedFace(
@@ -201,26 +202,29 @@ class EmbeddedBackend:
         y: Tensor,
         sigmas: list[float],
         factors: Tensor,
-        requests: Sequence[FaceRequest],
+        context: Tensor,
         tokens: list[list[int]],
     ) -> Tensor:
         """Return (n, K) clean codes: y itself where σ is 0, else the end of the ODE."""
         codes = y / factors
         noisy = torch.tensor([sigma > 0 for sigma in sigmas])
         if bool(noisy.any()):
-            context = torch.from_numpy(np.stack([request.context for request in requests]))
-            known = known_mask(np.stack([request.quad for request in requests]))
-            trust = torch.tensor([HIDDEN_TRUST if r.policy.hide else 1.0 for r in requests])
-            told = trust[noisy, None] * self.model.code.context(context[noisy], known[noisy])
             codes[noisy] = sample(
                 self.model.denoiser,
                 y[noisy],
                 torch.tensor(sigmas)[noisy],
                 factors[noisy],
-                context=told,
+                context=context[noisy],
                 attributes=torch.tensor(tokens)[noisy],
             )
         return codes
+
+    def _context(self, requests: Sequence[FaceRequest]) -> Tensor:
+        """Return (n, n_context): what is told of each face's surroundings."""
+        frames = torch.from_numpy(np.stack([request.context for request in requests]))
+        known = known_mask(np.stack([request.quad for request in requests]))
+        trust = torch.tensor([HIDDEN_TRUST if r.policy.hide else 1.0 for r in requests])
+        return trust[:, None] * self.model.code.context(frames, known)
 
     def _tokens(
         self, policy: AttributePolicy, key: NoiseKey, kept: list[float], sigma: float

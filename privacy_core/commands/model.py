@@ -37,6 +37,7 @@ def add_commands(commands: Commands) -> None:
     fit.add_argument("--out", required=True, metavar="DIR", help="model folder; a rerun resumes")
     fit.add_argument("--components", default=512, metavar="K", help="numbers per face")
     fit.add_argument("--faces", default=7_000_000, metavar="N", help="faces to train on, repeated")
+    fit.add_argument("--refiner-steps", default=3_000, metavar="N", help="0: no detail stage")
     fit.add_argument("--seed", default=0, metavar="N")
     text = "fit what strength means to held-out people"
     calibrate = commands.add("calibrate", _calibrate, text, shares_work=True)
@@ -48,13 +49,14 @@ def add_commands(commands: Commands) -> None:
 
 
 def _fit_model(options: argparse.Namespace, tools: Tools) -> None:
-    components, n_faces, seed = (
-        whole_number(getattr(options, name), f"--{name}", at_least=low)
-        for name, low in (("components", 8), ("faces", 1), ("seed", 0))
+    components, n_faces, refiner_steps, seed = (
+        whole_number(getattr(options, name.replace("-", "_")), f"--{name}", at_least=low)
+        for name, low in (("components", 8), ("faces", 1), ("refiner-steps", 0), ("seed", 0))
     )
     rows = rows_of(options)
     from privacy_core.diffusion.fit import FitConfig, fit_model
     from privacy_core.diffusion.fit_code import CodeFitConfig
+    from privacy_core.diffusion.refiner_examples import RefinerFitConfig
     from privacy_core.diffusion.training import TrainingConfig
 
     out = Path(options.out)
@@ -65,6 +67,7 @@ def _fit_model(options: argparse.Namespace, tools: Tools) -> None:
     config = FitConfig(
         code=CodeFitConfig(n_components=components, seed=seed),
         training=TrainingConfig(n_faces=n_faces, seed=seed),
+        refiner=RefinerFitConfig(n_steps=refiner_steps, seed=seed),
     )
     fit_model(
         ({**row, "image": row[options.image_column]} for row in rows),
@@ -76,7 +79,7 @@ def _fit_model(options: argparse.Namespace, tools: Tools) -> None:
         talk=say,
         provenance={
             "command": f"`{PROGRAM} fit-model DATA --out DIR --components {components} "
-            f"--faces {n_faces} --seed {seed}`",
+            f"--faces {n_faces} --refiner-steps {refiner_steps} --seed {seed}`",
             "rows": str(len(rows)),
             "SHA-256 of the rows": rows.digest(),
         },

@@ -122,6 +122,15 @@ class LinearCode(nn.Module):
         coded = (surroundings - self.context_mean) @ self.context_components.T
         return coded.clamp(-_CONTEXT_LIMIT, _CONTEXT_LIMIT)
 
+    def surroundings(self, context: Tensor) -> Tensor:
+        """Return the (n, 3 · 32²) pixels in about [-1, 1] that a context stands for.
+
+        Args:
+            context: (n, n_context), rows of NaN where unknown: the mean of all surroundings.
+        """
+        inverse = self.context_components / (self.context_components**2).sum(1, keepdim=True)
+        return self.context_mean + context.nan_to_num(0.0) @ inverse
+
     def policy_factors(self, policy: AttributePolicy) -> Tensor:
         """Return the (K,) factors on the code's coordinates: up where kept, else one."""
         factors = torch.ones(self.sizes.n_components)

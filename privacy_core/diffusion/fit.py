@@ -1,8 +1,8 @@
 """`fit-model`: DATA → a model folder, in resumable stages, with its model card's facts.
 
 Stages: align faces → fit the code → encode augmented copies → train the denoiser → train the
-attribute predictor → save → sample sheet. Each stage leaves a file in `OUT/work`; a killed run goes
-on from the last one.
+refiner → train the attribute predictor → save → sample sheet. Each stage leaves a file in
+`OUT/work`; a killed run goes on from the last one.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.fit_code import CodeFitConfig, encode_copies, fit_code
+from privacy_core.diffusion.fit_refiner import fit_refiner
 from privacy_core.diffusion.model import save_model
 from privacy_core.diffusion.prepare import PreparedFaces, prepare_faces
+from privacy_core.diffusion.refiner import Refiner
+from privacy_core.diffusion.refiner_examples import RefinerFitConfig
 from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX, CodeBatch, Trainer, TrainingConfig
 from privacy_core.errors import InvalidArgumentError
@@ -49,12 +52,14 @@ class FitConfig:
     Attributes:
         code: Linear code.
         training: Denoiser training.
+        refiner: Refiner training.
         width, depth: Size of the denoiser.
         margin: Template pixels to show around the template, for codes of the whole head.
     """
 
     code: CodeFitConfig = field(default_factory=CodeFitConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    refiner: RefinerFitConfig = field(default_factory=RefinerFitConfig)
     width: int = 1024
     depth: int = 8
     margin: float = 0.0
@@ -114,15 +119,24 @@ def fit_model(
         talk(f"Resumed after {trainer.step_index * config.training.batch_size} faces.")
     best = trainer.run(report=lambda row: talk(_line(row)))
     denoiser.load_state_dict(best, strict=False)
+    refiner = fit_refiner(
+        code,
+        denoiser.eval(),
+        prepared.faces.take(prepared.between(*FIT)),
+        config=config.refiner,
+        folder=work,
+        report=report,
+    )
     save_model(
         out,
         code,
-        denoiser.eval(),
+        denoiser,
         population=_population(prepared),
         curve=None,
         predictor=_fitted_predictor(prepared, work, report),
+        refiner=refiner,
     )
-    Image.fromarray(sample_sheet(code, denoiser)).save(out / "samples.png")
+    Image.fromarray(sample_sheet(code, denoiser, refiner)).save(out / "samples.png")
     facts: dict[str, Any] = {
         "provenance": dict(provenance or {}),
         "config": asdict(config),
@@ -263,7 +277,12 @@ def _line(row: Mapping[str, float]) -> str:
 
 
 def sample_sheet(
-    code: LinearCode, denoiser: CodeDenoiser, *, n: int = 32, seed: int = 0
+    code: LinearCode,
+    denoiser: CodeDenoiser,
+    refiner: Refiner | None = None,
+    *,
+    n: int = 32,
+    seed: int = 0,
 ) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Return a sheet of `n` faces generated from pure noise without context, eight in a row."""
     generator = torch.Generator().manual_seed(seed)
@@ -276,7 +295,10 @@ def sample_sheet(
         context=None,
         attributes=torch.full((n, len(ATTRIBUTES)), NULL),
     )
-    frames = code.decode(codes).numpy()
+    decoded = code.decode(codes)
+    if refiner is not None:
+        decoded = refiner.refine(code, decoded, torch.full((n, code.sizes.n_context), torch.nan))
+    frames = decoded.numpy()
     rows = math.ceil(n / 8)
     padded = np.zeros((rows * 8, *frames.shape[1:]), np.uint8)
     padded[:n] = frames

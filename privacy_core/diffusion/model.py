@@ -24,6 +24,7 @@ from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import KEEP_FACTOR, CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.kept import KEPT_SHARE
+from privacy_core.diffusion.refiner import Refiner, RefinerConfig
 from privacy_core.diffusion.sampler import SETTINGS, sample
 from privacy_core.errors import InvalidArgumentError, ModelError
 from privacy_core.schema import ATTRIBUTES, StrengthCurve
@@ -32,6 +33,8 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 CALIBRATION = "calibration.json"
 PREDICTOR = "attributes"
 """The folder of the attribute predictor; not a component of the diffusers pipeline."""
+REFINER = "refiner"
+"""The folder of the detail stage, an optional component of the pipeline."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class EmbeddedModel:
         population: Attribute → share of value 1 in the training data, for hidden attributes.
         predictor: Reads kept attributes off M; None where the training data had no labels, and
             kept attributes are then no more than the code's own directions.
+        refiner: Adds detail to decoded faces; None where none was fitted.
     """
 
     code: LinearCode
@@ -54,6 +58,17 @@ class EmbeddedModel:
     revision: str
     population: Mapping[str, float]
     predictor: AttributePredictor | None = None
+    refiner: Refiner | None = None
+
+    def pictures(self, codes: Tensor, context: Tensor) -> Tensor:
+        """Return (n, 128, 128, 3) uint8 frames of (n, K) codes, with detail; grey outside M.
+
+        Args:
+            codes: Clean codes.
+            context: (n, n_context) codes of what surrounds the faces, rows of NaN where unknown.
+        """
+        frames = self.code.decode(codes)
+        return frames if self.refiner is None else self.refiner.refine(self.code, frames, context)
 
     @torch.inference_mode()
     def generate(
@@ -61,7 +76,7 @@ class EmbeddedModel:
     ) -> Tensor:
         """Return (n, 128, 128, 3) uint8 frames from mapped noisy codes; see `sampler.sample`."""
         codes = sample(self.denoiser, y, sigma, factors, context=context, attributes=attributes)
-        return self.code.decode(codes)
+        return self.pictures(codes, context)
 
 
 def save_model(
@@ -72,11 +87,12 @@ def save_model(
     population: Mapping[str, float],
     curve: StrengthCurve | None,
     predictor: AttributePredictor | None = None,
+    refiner: Refiner | None = None,
 ) -> None:
-    """Write code, denoiser (fp16) and predictor in the Hub's layout into an existing `folder`.
+    """Write all parts (denoiser and refiner in fp16) in the Hub's layout into `folder`.
 
-    The strength curve of earlier weights there is removed when `curve` is None, and so is the
-    predictor.
+    The strength curve of earlier weights there is removed when `curve` is None, and so are the
+    predictor and the refiner.
     """
     parts: tuple[tuple[str, torch.nn.Module, dict[str, Any]], ...] = (
         ("code", code, asdict(code.sizes)),
@@ -92,7 +108,11 @@ def save_model(
         _write_json(folder / name / "config.json", {"_class_name": class_name, **config})
         state = {key: _stored(key, value) for key, value in module.state_dict().items()}
         save_file(state, folder / name / WEIGHTS, metadata={"format": "pt"})
+    index[REFINER] = [None, None]
+    if refiner is not None:
+        index[REFINER] = ["privacy_core.diffusion.pipeline", "RefinerModel"]
     _write_json(folder / "model_index.json", index)
+    _save_refiner(folder / REFINER, refiner)
     _save_predictor(folder / PREDICTOR, predictor)
     if curve is None:
         (folder / CALIBRATION).unlink(missing_ok=True)
@@ -130,6 +150,7 @@ def load_model(
         denoiser = CodeDenoiser(DenoiserConfig(**sizes))
         denoiser.load_state_dict(load_file(folder / "denoiser" / WEIGHTS))
         predictor = _load_predictor(folder / PREDICTOR)
+        refiner = _load_refiner(folder / REFINER)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The model folder {folder.name!r} cannot be loaded ({type(error).__name__}): a file "
@@ -140,7 +161,9 @@ def load_model(
     denoiser.sd = sd.float()  # preconditioning stays in full precision
     digest = weights_digest(folder)
     curve = _load_curve(folder, digest) if with_curve else None
-    return EmbeddedModel(code.eval(), denoiser, curve, digest[:12], population, predictor)
+    if refiner is not None:
+        refiner = refiner.to(dtype or native_dtype())
+    return EmbeddedModel(code.eval(), denoiser, curve, digest[:12], population, predictor, refiner)
 
 
 def native_dtype() -> torch.dtype:
@@ -163,9 +186,11 @@ def weights_digest(folder: Path) -> str:
         sizes = _read_sizes(folder / name)
         sizes["groups"] = list(sizes["groups"].items())
         digest.update(hashlib.sha256(json.dumps(sizes, sort_keys=True).encode()).digest())
-    if (folder / PREDICTOR).is_dir():
-        digest.update(json.dumps(_read_json(folder / PREDICTOR / "config.json")).encode())
-        digest.update((folder / PREDICTOR / WEIGHTS).read_bytes())
+    for name in (PREDICTOR, REFINER):
+        if (folder / name).is_dir():
+            sizes = _own_settings(folder / name)
+            digest.update(json.dumps(sizes, sort_keys=True).encode())
+            digest.update((folder / name / WEIGHTS).read_bytes())
     return digest.hexdigest()
 
 
@@ -184,6 +209,24 @@ def _load_predictor(folder: Path) -> AttributePredictor | None:
         return None
     predictor = AttributePredictor(PredictorConfig(**_read_json(folder / "config.json")))
     return predictor.load_state(load_file(folder / WEIGHTS))
+
+
+def _save_refiner(folder: Path, refiner: Refiner | None) -> None:
+    if refiner is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    folder.mkdir(exist_ok=True)
+    _write_json(folder / "config.json", {"_class_name": "RefinerModel", **asdict(refiner.sizes)})
+    state = {key: value.half().contiguous() for key, value in refiner.state_dict().items()}
+    save_file(state, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _load_refiner(folder: Path) -> Refiner | None:
+    if not folder.is_dir():
+        return None
+    refiner = Refiner(RefinerConfig(**_own_settings(folder)))
+    refiner.load_state_dict(load_file(folder / WEIGHTS))
+    return refiner.eval()
 
 
 def _load_curve(folder: Path, digest: str) -> StrengthCurve | None:
@@ -217,10 +260,14 @@ def _stored(key: str, value: Tensor) -> Tensor:
 
 def _read_sizes(folder: Path) -> dict[str, Any]:
     """Return a part's settings without those of diffusers, its groups in their order."""
-    config = _read_json(folder / "config.json")
-    sizes = {key: value for key, value in config.items() if not key.startswith("_")}
+    sizes = _own_settings(folder)
     sizes["groups"] = dict(sizes["groups"])
     return sizes
+
+
+def _own_settings(folder: Path) -> dict[str, Any]:
+    config = _read_json(folder / "config.json")
+    return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
+from privacy_core.diffusion.refiner import Refiner, RefinerConfig
 from privacy_core.diffusion.sampler import N_STEPS, sample
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.errors import InvalidArgumentError
@@ -77,6 +78,14 @@ class CodeDenoiserModel(CodeDenoiser, ModelMixin, ConfigMixin):
         ConfigMixin.register_to_config(self, groups=list(sizes.groups.items()))
 
 
+class RefinerModel(Refiner, ModelMixin, ConfigMixin):
+    """`Refiner` with diffusers' loading and saving."""
+
+    @register_to_config
+    def __init__(self, width: int, n_blocks: int) -> None:
+        Refiner.__init__(self, RefinerConfig(width, n_blocks))
+
+
 @dataclass
 class CodeDiffusionOutput(BaseOutput):
     """Faces of one call.
@@ -94,11 +103,19 @@ class CodeDiffusionPipeline(DiffusionPipeline):
     Args:
         code: Pixels ↔ codes.
         denoiser: D(y; σ, context, attributes).
+        refiner: Adds detail to decoded faces; may be missing.
     """
 
-    def __init__(self, code: LinearCodeModel, denoiser: CodeDenoiserModel) -> None:
+    _optional_components: ClassVar[list[str]] = ["refiner"]
+
+    def __init__(
+        self,
+        code: LinearCodeModel,
+        denoiser: CodeDenoiserModel,
+        refiner: RefinerModel | None = None,
+    ) -> None:
         super().__init__()
-        self.register_modules(code=code, denoiser=denoiser)
+        self.register_modules(code=code, denoiser=denoiser, refiner=refiner)
 
     @torch.inference_mode()
     def __call__(
@@ -149,5 +166,11 @@ class CodeDiffusionPipeline(DiffusionPipeline):
             attributes=torch.tensor([tokens] * len(latents)),
             n_steps=num_inference_steps,
         )
-        frames: Any = self.code.decode(codes.float()).numpy()
-        return CodeDiffusionOutput(images=[Image.fromarray(np.asarray(f)) for f in frames])
+        frames = self.code.decode(codes.float())
+        if self.refiner is not None:
+            around = torch.full((len(frames), self.code.sizes.n_context), torch.nan)
+            frames = self.refiner.refine(
+                self.code, frames, around if context is None else context.float()
+            )
+        pictures: Any = frames.numpy()
+        return CodeDiffusionOutput(images=[Image.fromarray(np.asarray(p)) for p in pictures])

@@ -26,6 +26,7 @@ from tests.privacy_core.tiny import (
     separable_code,
     tiny_code,
     tiny_model,
+    tiny_refiner,
     write_tiny_model,
 )
 
@@ -59,10 +60,11 @@ def pictures(backend, *requests):
     return [backend.generate([one])[0].frame for one in requests]
 
 
-@pytest.fixture(scope="module")
-def backend():
+@pytest.fixture(scope="module", params=["plain", "refined"])
+def backend(request):
     torch.set_num_threads(1)
-    return EmbeddedBackend(tiny_model(separable_code()))
+    refiner = tiny_refiner(loud=0.1) if request.param == "refined" else None
+    return EmbeddedBackend(replace(tiny_model(separable_code()), refiner=refiner))
 
 
 @pytest.fixture
@@ -113,9 +115,9 @@ def test_the_noised_code_lies_within_reach_of_the_clip_radius(linear):
     assert results[0].privacy.mu == pytest.approx(mu_of(results[0].sigma, radius))
 
 
-def test_strength_0_is_the_codes_own_reconstruction_and_guarantees_nothing(backend):
-    (result,) = backend.generate([request(strength=0)])
-    code = backend.model.code
+def test_strength_0_is_the_codes_own_reconstruction_and_guarantees_nothing(linear):
+    (result,) = linear.generate([request(strength=0)])
+    code = linear.model.code
     codes = code.encode(torch.from_numpy(request().pixels)[None])
     clipped = code.clip(codes, code.clip_radius(torch.ones_like(codes)))
     assert (result.frame == code.decode(clipped)[0].numpy()).all()

@@ -14,6 +14,8 @@ from privacy_core.diffusion.fit import FIT, VALIDATION, FitConfig, fit_model, sa
 from privacy_core.diffusion.fit_code import CodeFitConfig
 from privacy_core.diffusion.model import WEIGHTS, load_model
 from privacy_core.diffusion.prepare import split_of
+from privacy_core.diffusion.refiner import RefinerConfig
+from privacy_core.diffusion.refiner_examples import RefinerFitConfig
 from privacy_core.diffusion.training import TrainingConfig
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces import HogDetector
@@ -24,6 +26,9 @@ CONFIG = FitConfig(
     training=TrainingConfig(
         n_faces=2048, batch_size=128, warmup_steps=4, ema=0.9, validate_every=512,
         checkpoint_minutes=0.0,
+    ),
+    refiner=RefinerFitConfig(
+        RefinerConfig(4, 1), n_steps=3, n_paired=4, n_drawn=4, batch_size=4, checkpoint_minutes=0.0
     ),
     width=32,
     depth=2,
@@ -105,7 +110,7 @@ def fitted(astronaut, tmp_path_factory):
 
 
 def weights(out):
-    return [(out / part / WEIGHTS).read_bytes() for part in ("code", "denoiser")]
+    return [(out / part / WEIGHTS).read_bytes() for part in ("code", "denoiser", "refiner")]
 
 
 # --- A whole run -----------------------------------------------------------------------------
@@ -148,7 +153,8 @@ def test_the_facts_tell_settings_counts_and_losses(fitted):
     assert len(said) == 4
     assert "validation loss" in said[0]
     assert stages == [
-        "aligned faces", "components", "codes", "context", "augmented codes", "attribute predictor",
+        "aligned faces", "components", "codes", "context", "augmented codes", "generated faces",
+        "refiner", "attribute predictor",
     ]  # fmt: skip
 
 
@@ -187,6 +193,13 @@ def test_the_sample_sheet_shows_four_rows_of_eight_faces(fitted):
     assert sample_sheet(model.code, model.denoiser, n=9).shape == (2 * 128, 8 * 128, 3)
 
 
+def test_a_fit_has_a_refiner_unless_no_step_is_asked(fitted, aligned):
+    assert load_model(fitted[0]).refiner.sizes == CONFIG.refiner.sizes
+    (aligned / "work" / "settings.json").unlink()
+    fit(aligned, config=replace(CONFIG, refiner=replace(CONFIG.refiner, n_steps=0)))
+    assert load_model(aligned).refiner is None
+
+
 # --- Resuming --------------------------------------------------------------------------------
 
 
@@ -214,7 +227,8 @@ def aligned(fitted, tmp_path):
 
 @pytest.mark.parametrize("interruption", [
     {"report": kill_at("components")}, {"report": kill_at("augmented codes")}, {"talk": kill},
-], ids=["while fitting the code", "while encoding", "while training"])  # fmt: skip
+    {"report": kill_at("generated faces")}, {"report": kill_at("refiner")},
+], ids=["code", "encoding", "training", "generating", "refining"])  # fmt: skip
 def test_a_killed_fit_goes_on_to_the_same_code(fitted, aligned, interruption):
     with pytest.raises(KilledError):
         fit(aligned, **interruption)
@@ -223,7 +237,7 @@ def test_a_killed_fit_goes_on_to_the_same_code(fitted, aligned, interruption):
     assert weights(aligned)[0] == weights(fitted[0])[0]
     assert facts["losses"][-1]["faces"] == 2048
     if "report" in interruption:  # training itself was not cut in two (see test_training)
-        assert weights(aligned)[1] == weights(fitted[0])[1]
+        assert weights(aligned)[1:] == weights(fitted[0])[1:]
 
 
 def test_a_kill_while_a_stage_is_written_leaves_no_half_stage(aligned, monkeypatch):

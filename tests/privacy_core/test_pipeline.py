@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from privacy_core.diffusion.denoiser import NULL
-from privacy_core.diffusion.model import load_model
+from privacy_core.diffusion.model import load_model, save_model
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.schema import ATTRIBUTES, AttributePolicy
@@ -20,6 +20,7 @@ with warnings.catch_warnings():
         CodeDenoiserModel,
         CodeDiffusionPipeline,
         LinearCodeModel,
+        RefinerModel,
     )
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -55,7 +56,10 @@ def test_the_shipped_folder_opens_as_a_pipeline(pipeline, folder):
     assert not pipeline.denoiser.training
     assert pipeline.code.sizes == model.code.sizes
     assert pipeline.code.components.dtype == torch.int8
-    for mine, theirs in ((pipeline.code, model.code), (pipeline.denoiser, model.denoiser)):
+    assert isinstance(pipeline.refiner, RefinerModel)
+    assert pipeline.refiner.sizes == model.refiner.sizes
+    for name in ("code", "denoiser", "refiner"):
+        mine, theirs = getattr(pipeline, name), getattr(model, name)
         state = theirs.state_dict()
         assert set(mine.state_dict()) == set(state)
         assert all(torch.equal(value, state[name]) for name, value in mine.state_dict().items())
@@ -110,13 +114,29 @@ def test_a_saved_pipeline_is_a_model_folder(pipeline, folder, tmp_path):
     original, saved = (load_model(f, dtype=torch.float32) for f in (folder, tmp_path))
     assert saved.curve is None
     assert saved.population == original.population
-    for part in ("code", "denoiser"):
+    for part in ("code", "denoiser", "refiner"):
         state = getattr(original, part).state_dict()
         for name, value in getattr(saved, part).state_dict().items():
             assert torch.equal(value, state[name]), name
     again = CodeDiffusionPipeline.from_pretrained(tmp_path)
     faces = pixels(pipeline(batch_size=2, generator=seeded()))
     assert np.array_equal(pixels(again(batch_size=2, generator=seeded())), faces)
+
+
+def test_a_folder_without_refiner_opens_as_a_pipeline_that_draws_none(folder, tmp_path):
+    whole = load_model(folder, dtype=torch.float32)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    save_model(
+        plain, whole.code, whole.denoiser, population=whole.population, curve=None, refiner=None
+    )
+    pipeline = CodeDiffusionPipeline.from_pretrained(plain)
+    assert pipeline.refiner is None
+    y = torch.randn(1, 24, generator=seeded())
+    faces = pixels(pipeline(latents=y, sigma=0.8))
+    assert not np.array_equal(
+        faces, pixels(CodeDiffusionPipeline.from_pretrained(folder)(latents=y, sigma=0.8))
+    )
 
 
 def test_the_groups_keep_their_order_through_diffusers(pipeline, tmp_path):

@@ -58,12 +58,16 @@ def test_the_card_names_terms_and_data():
 
 
 def test_the_default_strength_meets_the_goal_of_the_audit_and_the_commands_say_it():
-    found = json.loads((DOCS / "results" / "anonymization.json").read_text(encoding="utf-8"))
-    # Runs with other noise differ by more than a step; what is shipped is never the weaker one.
-    assert found["summary"]["default_strength"] <= DEFAULT_STRENGTH
-    measured = {s["name"] for s in found["settings"]}
-    assert f"embedded {DEFAULT_STRENGTH:g}" in measured
-    assert found["revision"] == EmbeddedBackend.load().revision
+    results = DOCS / "results"
+    audit = json.loads((results / "anonymization.json").read_text(encoding="utf-8"))
+    drawn = json.loads((results / "self_reidentification.json").read_text(encoding="utf-8"))
+    assert f"embedded {DEFAULT_STRENGTH:g}" in {s["name"] for s in audit["settings"]}
+    # One draw of a thousand faces does not tell 0.4 from 0.6 %: several are added up.
+    from_it_on = {float(s): row for s, row in drawn["strengths"].items()}
+    from_it_on = {s: row for s, row in from_it_on.items() if s >= DEFAULT_STRENGTH}
+    assert min(from_it_on) == DEFAULT_STRENGTH
+    assert all(row["share"] <= 0.005 and row["of"] >= 3000 for row in from_it_on.values())
+    assert audit["revision"] == drawn["revision"] == EmbeddedBackend.load().revision
     command = [sys.executable, "-m", "privacy_core", "anonymize", "--help"]
     said = subprocess.run(command, check=True, capture_output=True, text=True)
     assert f"(default: {DEFAULT_STRENGTH})" in said.stdout

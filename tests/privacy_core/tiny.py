@@ -11,6 +11,7 @@ from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.model import EmbeddedModel, save_model
+from privacy_core.diffusion.refiner import Refiner, RefinerConfig
 from privacy_core.faces.align import TEMPLATE, template_mask
 from privacy_core.schema import ATTRIBUTES, Face, Photo, StrengthCurve
 
@@ -54,12 +55,23 @@ def tiny_denoiser(code: LinearCode, *, depth: int = 2, seed: int = 0) -> CodeDen
     return denoiser.eval()
 
 
+def tiny_refiner(seed: int = 0, *, loud: float = 1.0) -> Refiner:
+    """Return an untrained refiner that changes what it sees."""
+    torch.manual_seed(seed)
+    refiner = Refiner(RefinerConfig(width=4, n_blocks=1)).eval()
+    torch.nn.init.normal_(refiner.leave.weight, std=loud)
+    return refiner
+
+
 def write_tiny_model(folder: Path, *, curve: StrengthCurve | None = CURVE) -> Path:
     """Write a tiny model folder in the shipped layout and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     code = tiny_code()
     population = dict.fromkeys(ATTRIBUTES, 0.5)
-    save_model(folder, code, tiny_denoiser(code), population=population, curve=curve)
+    save_model(
+        folder, code, tiny_denoiser(code), population=population, curve=curve,
+        refiner=tiny_refiner(loud=0.1),
+    )  # fmt: skip
     return folder
 
 
