@@ -120,10 +120,10 @@ def drawn_again(result: Json) -> str:
     if drawn["revision"] != result["revision"]:
         raise SystemExit("Run `python -m benchmarks.self_reidentification` for these weights.")
     shares = (
-        f"{100 * row['share']:.2f} % of {row['of']} at {strength}"
+        f"{100 * row['share']:.2f} % of {row['of']} (at {strength})"
         for strength, row in drawn["strengths"].items()
     )
-    return "verified: " + ", ".join(shares)
+    return ", ".join(shares)
 
 
 def block(result: Json) -> str:
@@ -147,8 +147,8 @@ def block(result: Json) -> str:
         table(shown, rows_of(result)),
         "In brackets: 95 % intervals over people. Strength 0 is the code's own reconstruction. "
         f"Smallest strength from which on at most 0.5 % are verified: **{chosen}** in this run, "
-        "where one face is 0.1 %; with that and further draws of the noise together "
-        f"({drawn_again(result)}), and the app and the commands start at {DEFAULT_STRENGTH:g}. "
+        f"where one face is 0.1 %. With further draws of the noise added {drawn_again(result)} are "
+        f"verified; the app and the commands start at {DEFAULT_STRENGTH:g}. "
         f"The surroundings alone let a trained adversary find {share(around)} of people first. "
         "Spearman correlation of strength and distance over the measured strengths, most of them "
         f"above 0.6: {order['spearman_median']:.2f} in the median; for an adversary trained "
