@@ -135,7 +135,9 @@ def _fit_components(
     rounds = 4
     for i in range(rounds):
         report("components", i, rounds)
-        q = basis.bfloat16()
+        # QR gives columns: torch 2.13 dies of a floating point exception on 32 rows times those,
+        # on processors with AMX.
+        q = basis.bfloat16().contiguous()
         product = torch.zeros_like(basis)
         for frames in _batches(faces, config.batch, mirrored=True):
             centred = (code.pixels(frames) - code.mean).bfloat16()
