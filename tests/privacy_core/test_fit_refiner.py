@@ -46,8 +46,9 @@ def striped():
     code = tiny_code()
     codes = 0.5 * torch.randn(N, 24, generator=torch.Generator().manual_seed(0))
     frames = code.decode(codes).numpy().astype(int)
-    frames[:, :, ::2] += 15
-    frames[:, :, 1::2] -= 15
+    # Rows, so that a mirrored face has the same.
+    frames[:, ::2] += 15
+    frames[:, 1::2] -= 15
     return code, codes, aligned(np.clip(frames, 0, 255).astype(np.uint8))
 
 
@@ -107,7 +108,7 @@ def test_what_is_drawn_from_pure_noise_holds_nothing_of_the_photo():
 
 
 def test_a_refiner_learns_what_the_code_cannot_draw(tmp_path):
-    config = replace(CONFIG, n_steps=30, learning_rate=0.05, decay_share=1e-6)
+    config = replace(CONFIG, n_steps=30, learning_rate=0.02, decay_share=1e-6)
     code, codes, faces, refiner = trained(tmp_path, config)
     decoded = code.decode(codes)
     photos = torch.from_numpy(faces.frames)

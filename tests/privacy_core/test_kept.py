@@ -145,10 +145,11 @@ def test_no_two_inputs_lie_further_apart_than_the_radius_promises(backend):
 
 
 def test_a_predictor_is_part_of_the_model_and_of_its_digest(tmp_path, predictor):
-    folder = write_tiny_model(tmp_path / "model", curve=None)
-    without = weights_digest(folder)
-    code = tiny_code()
+    folder, code = tmp_path / "model", tiny_code()
+    folder.mkdir()
     save = {"population": dict.fromkeys(ATTRIBUTES, 0.5), "curve": None}
+    save_model(folder, code, tiny_denoiser(code), **save)
+    without = weights_digest(folder)
     save_model(folder, code, tiny_denoiser(code), **save, predictor=predictor)
     read = load_model(folder).predictor
     frames = np.stack([face(60), face(190)])

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from privacy_core.diffusion import training
 from privacy_core.diffusion.denoiser import KEEP_FACTOR, NULL, CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.training import (
     SIGMA_MAX,
@@ -273,17 +274,18 @@ def test_without_a_checkpoint_there_is_nothing_to_resume(tmp_path):
     assert not trainer(tmp_path).resume()
 
 
-def test_training_stops_when_validation_no_longer_improves(tmp_path):
-    # A rate that wrecks the weights at once: no later validation is better than the first.
-    config = replace(
-        CONFIG, n_faces=128 * 60, learning_rate=3.0, warmup_steps=1, patience=3, ema=0.5
-    )
-    run = trainer(tmp_path, config=config)
+def test_training_stops_when_validation_no_longer_improves(tmp_path, monkeypatch):
+    losses = iter([0.9, 0.7, 0.8, 0.6, 0.61, 0.62, 0.6, 0.1])
+
+    def given(*args, drop):
+        return denoising_loss(*args, drop=True) if drop else torch.tensor(next(losses))
+
+    monkeypatch.setattr(training, "denoising_loss", given)
+    run = trainer(tmp_path, config=replace(CONFIG, n_faces=128 * 60, patience=3))
     run.run(report=quiet)
-    best_at = run.best[1]
-    assert run.step_index == best_at + 3 * 4
-    assert run.step_index < run.total_steps
-    assert len(run.log) == run.step_index / 4
+    assert run.best == (pytest.approx(0.6), 4 * 4)
+    assert run.step_index == (4 + 3) * 4 < run.total_steps
+    assert len(run.log) == 7
 
 
 def test_the_rate_warms_up_and_falls_to_zero(tmp_path):
