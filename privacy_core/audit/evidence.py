@@ -18,6 +18,7 @@ from privacy_core.audit.gate import GateResult
 from privacy_core.audit.plots import draw_plots
 from privacy_core.errors import OutputError
 from privacy_core.unlearning.targets import write_json
+from privacy_core.wholefile import whole_file
 
 SCHEMA_VERSION = 1
 AUDIT, PLOTS = "audit.json", "plots"
@@ -53,12 +54,10 @@ class Audit:
             costs=self.values["costs"],
         )
         path = folder / AUDIT
-        temporary = folder / f".{AUDIT}.part"
         try:
-            write_json(temporary, self.values)
-            temporary.replace(path)
+            with whole_file(path) as draft:
+                write_json(draft, self.values)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"The audit in {folder.name!r} cannot be written ({error.strerror}). "
                 "Free space or choose another place."

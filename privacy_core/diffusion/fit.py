@@ -33,6 +33,7 @@ from privacy_core.diffusion.training import SIGMA_MAX, CodeBatch, Trainer, Train
 from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces.detect import FaceDetector
 from privacy_core.schema import ATTRIBUTES
+from privacy_core.wholefile import whole_file
 
 _SHARE_POWER = 0.75
 FIT = (0, 56)
@@ -233,10 +234,8 @@ def _fitted_predictor(
 
 
 def _save(state: Any, path: Path) -> None:
-    """Write through a temporary name: a kill never leaves half a stage."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with whole_file(path) as draft:
+        torch.save(state, draft)
 
 
 def _new_denoiser(code: LinearCode, config: FitConfig) -> CodeDenoiser:

@@ -8,7 +8,7 @@ what the photo shows. The others are drawn at high noise: there an adversary (Go
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from privacy_core.diffusion.refiner_examples import (
     draw_examples,
     sharpest,
 )
+from privacy_core.wholefile import whole_file
 
 _COARSE, _COARSE_WEIGHT = 8, 0.2
 """Pixels of the squares whose mean colours a drawn face is to keep, and what a change costs over
@@ -64,9 +65,8 @@ def fit_refiner(
     drawn = folder / "examples.pt"
     if not drawn.is_file():
         examples = draw_examples(code, denoiser, sharp, config=config, report=report)
-        temporary = drawn.with_suffix(".tmp")
-        torch.save(vars(examples), temporary)
-        temporary.replace(drawn)
+        with whole_file(drawn) as draft:
+            torch.save(vars(examples), draft)
     examples = RefinerExamples(**torch.load(drawn, weights_only=True))
     trainer = RefinerTrainer(code, sharp, examples, config=config, folder=folder)
     trainer.resume()
@@ -89,6 +89,23 @@ class Critic(nn.Module):
         """Return (n, 1, 8, 8): large where (n, 3, 128, 128) pictures look like photos."""
         judged: Tensor = self.layers(pictures)
         return judged
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Faces of one step, (n, 3, 128, 128) in [-1, 1], in the surroundings that are told.
+
+    Attributes:
+        clean: Generated.
+        relit: The same in another light, which the refiner is shown.
+        target: Photos.
+        paired: (n,) bool, whether the photo shows the generated face.
+    """
+
+    clean: Tensor
+    relit: Tensor
+    target: Tensor
+    paired: Tensor
 
 
 class RefinerTrainer:
@@ -136,7 +153,7 @@ class RefinerTrainer:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint through a temporary name: a kill never leaves half a file."""
+        """Write the checkpoint, whole or not at all."""
         state = {
             "refiner": self.refiner.state_dict(),
             "critic": self.critic.state_dict(),
@@ -147,9 +164,8 @@ class RefinerTrainer:
             "seconds": self.seconds,
             "config": asdict(self.config),
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        with whole_file(self.checkpoint) as draft:
+            torch.save(state, draft)
 
     def run(self, *, report: Report) -> Refiner:
         """Train to the end; return the refiner with averaged weights, in evaluation mode."""
@@ -176,14 +192,13 @@ class RefinerTrainer:
         )
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = rate
-        clean, relit, target, paired = self._batch()
-        mask = self.code.mask
+        batch, mask = self._batch(), self.code.mask
         with torch.autocast("cpu", torch.bfloat16):
-            refined = self.refiner(relit)
-        refined = torch.where(mask, refined.float(), relit)
-        loss = _likeness(refined, target, clean, paired, mask)
+            refined = self.refiner(batch.relit)
+        refined = torch.where(mask, refined.float(), batch.relit)
+        loss = _likeness(refined, batch, mask)
         if step >= config.alone * config.n_steps:
-            self._teach_critic(target, refined.detach())
+            self._teach_critic(batch.target, refined.detach())
             with torch.autocast("cpu", torch.bfloat16):
                 judged = self.critic(refined).float()
             loss = loss - config.adversary * judged.mean()
@@ -205,8 +220,7 @@ class RefinerTrainer:
         loss.backward()
         self.optimizers[1].step()
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return generated pictures, the same relit, photos, and which show the same face."""
+    def _batch(self) -> _Batch:
         half = self.config.batch_size // 2
         paired = self.examples.paired
         index = torch.cat(
@@ -225,10 +239,8 @@ class RefinerTrainer:
             clean, target = clean.flip(3), target.flip(3)
         layout = {"memory_format": torch.channels_last}
         relit = torch.where(self.code.mask, self._relit(clean), clean)
-        return (
-            clean.contiguous(**layout), relit.contiguous(**layout), target.contiguous(**layout),
-            paired[index],
-        )  # fmt: skip
+        clean, relit, target = (one.contiguous(**layout) for one in (clean, relit, target))
+        return _Batch(clean, relit, target, paired[index])
 
     def _some(self, among: Tensor, n: int) -> Tensor:
         places = torch.nonzero(among)[:, 0]
@@ -248,19 +260,13 @@ class RefinerTrainer:
         return ((pictures * gain + 0.04 * normal(1, 1, 1)) * tint + blotches).clamp(-1, 1)
 
 
-def _likeness(
-    refined: Tensor, target: Tensor, clean: Tensor, paired: Tensor, mask: Tensor
-) -> Tensor:
+def _likeness(refined: Tensor, batch: _Batch, mask: Tensor) -> Tensor:
     """Return how far the refined are from the photo, in pixels and edges, or in mean colours."""
     inside = mask.float()
-
-    def distance(one: Tensor, other: Tensor) -> Tensor:
-        return ((one - other).abs() * inside).mean() / inside.mean()
-
-    pixels = distance(refined[paired], target[paired])
+    share, paired, drawn = inside.mean(), batch.paired, ~batch.paired
+    difference = (refined - batch.target)[paired]
+    pixels = (difference.abs() * inside).mean() / share
     for dim in (2, 3):
-        difference = (refined[paired] - target[paired]).diff(dim=dim).abs()
-        pixels = pixels + 0.5 * difference.mean() / inside.mean()
-    free = ~paired
-    coarse = functional.avg_pool2d((refined - clean)[free], _COARSE).abs().mean() / inside.mean()
-    return pixels + _COARSE_WEIGHT * coarse
+        pixels = pixels + 0.5 * difference.diff(dim=dim).abs().mean() / share
+    change = functional.avg_pool2d((refined - batch.clean)[drawn], _COARSE)
+    return pixels + _COARSE_WEIGHT * change.abs().mean() / share

@@ -22,6 +22,7 @@ from privacy_core.faces.align import MASK_CENTRE, SIZE, Alignment, fit_alignment
 from privacy_core.faces.detect import FaceDetector
 from privacy_core.faces.photo import read_photo
 from privacy_core.schema import ATTRIBUTES, RGB, Face
+from privacy_core.wholefile import whole_file
 
 CELEBA_ATTRIBUTES = {"mouth_open": 21, "smiling": 31, "eyeglasses": 15, "no_beard": 24}
 """Places of the used labels among CelebA's 40 attributes."""
@@ -155,9 +156,8 @@ def _align_rows(
     arrays: dict[str, Any] = {name: np.array(values) for name, values in columns.items()}
     np.savez(folder / "faces.npz", **arrays)
     # Written last and whole: it says that the other two files are complete.
-    temporary = folder / "counts.tmp"
-    temporary.write_text(json.dumps(counts) + "\n", encoding="utf-8")
-    temporary.replace(folder / "counts.json")
+    with whole_file(folder / "counts.json") as draft:
+        draft.write_text(json.dumps(counts) + "\n", encoding="utf-8")
 
 
 def widened(alignment: Alignment, margin: float) -> Alignment:

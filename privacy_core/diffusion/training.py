@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from privacy_core.diffusion.denoiser import KEEP_FACTOR, NULL, CodeDenoiser
+from privacy_core.wholefile import whole_file
 
 SIGMA_MAX = 20.0
 """Noise at which a code is as good as gone: pure noise starts here."""
@@ -212,7 +213,7 @@ class Trainer:
         return True
 
     def save(self) -> None:
-        """Write the checkpoint through a temporary name: a kill never leaves half a file."""
+        """Write the checkpoint, whole or not at all."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -225,9 +226,8 @@ class Trainer:
             "log": self.log,
             "config": asdict(self.config),
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        with whole_file(self.checkpoint) as draft:
+            torch.save(state, draft)
 
     def run(self, *, report: Callable[[dict[str, float]], None]) -> dict[str, Tensor]:
         """Train to the end or until validation stops improving; return the best weights."""
@@ -293,8 +293,8 @@ class Trainer:
         value = sum(loss * n for loss, n in losses) / sum(n for _, n in losses)
         if value < self.best[0]:
             self.best = (value, self.step_index)
-            torch.save(self.average, self.folder / "best.tmp")
-            (self.folder / "best.tmp").replace(self.folder / "best.pt")
+            with whole_file(self.folder / "best.pt") as draft:
+                torch.save(self.average, draft)
         faces = self.step_index * self.config.batch_size
         row = {
             "faces": faces, "train_loss": train_loss, "validation_loss": value,

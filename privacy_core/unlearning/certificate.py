@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from privacy_core.errors import InvalidArgumentError, ModelError, OutputError
+from privacy_core.wholefile import whole_file
 
 CERTIFICATE = "certificate.json"
 SCHEMA_VERSION = 1
@@ -122,15 +123,11 @@ def certify(
         "limits": list(LIMITS),
     }
     body["sha256"] = hashlib.sha256(canonical(body)).hexdigest()
-    path = folder / CERTIFICATE
-    temporary = path.with_suffix(".part")
+    text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
     try:
-        temporary.write_text(
-            json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        temporary.replace(path)
+        with whole_file(folder / CERTIFICATE) as draft:
+            draft.write_text(text, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"The certificate in {folder.name!r} cannot be written ({error.strerror}). "
             "Free space or choose another place."

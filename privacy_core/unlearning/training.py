@@ -30,6 +30,7 @@ from privacy_core.unlearning.parallel import (
 )
 from privacy_core.unlearning.schedule import LoopSettings, learning_rate, optimizer_of
 from privacy_core.unlearning.tensors import Rows, flip_and_shift, module_digest, split_evenly
+from privacy_core.wholefile import whole_file
 
 _RANK_BITS = 40
 
@@ -256,12 +257,10 @@ class _Run:
             "cost": asdict(self.cost),
             "kept": self.kept,
         }
-        temporary = path.with_suffix(".tmp")
         try:
-            torch.save(state, temporary)
-            temporary.replace(path)
+            with whole_file(path) as draft:
+                torch.save(state, draft)
         except (OSError, RuntimeError) as error:  # torch's own writer raises the latter
-            temporary.unlink(missing_ok=True)
             raise OutputError(
                 f"The checkpoint {path.name!r} cannot be written ({type(error).__name__}). Make "
                 "room, and run the same again."

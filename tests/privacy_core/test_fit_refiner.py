@@ -166,12 +166,13 @@ def test_the_surroundings_are_told_faintly_or_not_at_all_now_and_then(tmp_path):
     examples = RefinerExamples(codes.half(), torch.arange(N), torch.arange(N) < N // 2)
     config = replace(CONFIG, batch_size=64)
     trainer = RefinerTrainer(code, faces, examples, config=config, folder=tmp_path)
-    clean, relit, target, paired = trainer._batch()
-    assert paired.sum() == 32
-    assert not torch.equal(clean, relit)
+    batch = trainer._batch()
+    clean = batch.clean
+    assert batch.paired.sum() == 32
+    assert not torch.equal(clean, batch.relit)
     outside = ~code.mask
-    assert torch.equal(clean[:, :, outside], relit[:, :, outside])
-    assert torch.equal(clean[:, :, outside], target[:, :, outside])
+    assert torch.equal(clean[:, :, outside], batch.relit[:, :, outside])
+    assert torch.equal(clean[:, :, outside], batch.target[:, :, outside])
     nothing = surrounded(code, code.decode(codes[:1]), torch.zeros(1, 4))[0][:, outside]
     mean = torch.stack([(one[:, outside] - nothing).abs().max() for one in clean])
     assert 1 <= int((mean < 1e-4).sum()) <= 20

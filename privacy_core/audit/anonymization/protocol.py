@@ -50,6 +50,7 @@ from privacy_core.crew import Crew
 from privacy_core.errors import OutputError
 from privacy_core.privacy import NOT_COVERED, epsilon_of, mu_of
 from privacy_core.records import Records
+from privacy_core.wholefile import whole_file
 
 SCHEMA_VERSION = 1
 NAME, WORK = "anonymization", "work"
@@ -164,9 +165,8 @@ def write(folder: Path, result: Json) -> None:
     }
     try:
         for name, content in files.items():
-            temporary = folder / f".{name}.part"
-            temporary.write_bytes(content)
-            temporary.replace(folder / name)
+            with whole_file(folder / name) as draft:
+                draft.write_bytes(content)
     except OSError as error:
         raise OutputError(
             f"The folder {folder.name!r} cannot be written "
