@@ -105,7 +105,8 @@ def audit_values(*, auc=0.5, passed=True):
 
 def evidence(**changes):
     """Return what a run leaves, with a plot and weights."""
-    plot = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 5"><path d="M0 5L9 0"/></svg>'
+    line = b'<path d="M0 5L9 0" stroke="#555" stroke-width=".1"/>'
+    plot = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 5">' + line + b"</svg>"
     files = {
         "audit.json": b"{}",
         "README.md": b"# card\n",
