@@ -2,8 +2,9 @@
 
 The audit draws each face's noise once, and a goal of 0.5 % is five faces in a thousand: chance
 decides then which strength meets it. This makes the audit's test photos anew, with fresh noise, at
-the strengths in question, and adds what is verified to what the audit found. Needs the audit's work
-folder (`benchmarks.anonymization --work`) and writes `docs/results/self_reidentification.json`.
+the strengths in question, and adds what is verified to what the audit and earlier runs found. Needs
+the audit's work folder (`benchmarks.anonymization --work`) and writes
+`docs/results/self_reidentification.json`.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def main() -> None:
     """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="of benchmarks.anonymization")
-    parser.add_argument("--draws", type=int, default=2, help="beside the audit's own")
+    parser.add_argument("--draws", type=int, default=2, help="added to what is there")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     audit = json.loads(RESULT.read_text(encoding="utf-8"))
@@ -87,38 +88,52 @@ def main() -> None:
 
 
 def write(audit: Mapping[str, Any], found: Mapping[float, NDArray[np.float64]]) -> None:
-    """Write how many were verified in the audit and in the further draws, together.
+    """Add further draws to those of the audit and of earlier runs of this, and write the sums.
 
     Args:
         audit: The audit's result.
         found: Strength → distances of all further draws.
     """
-    name = DlibRecogniser.name
-    threshold = audit["originals"]["recognisers"][name]["threshold"]
-    n = audit["n_faces"]
-    own = {
-        s["strength"]: round(n * s["identity"][name]["self_reidentified"]["value"])
-        for s in audit["settings"]
-        if s["method"] == EMBEDDED and not s["policy"]
-    }
-    rows = {}
+    result = earlier(audit)
     for strength, far in found.items():
-        verified, drawn = own[strength] + int((far <= threshold).sum()), n + len(far)
-        rows[f"{strength:g}"] = {
-            "draws": drawn // n,
-            "verified_in_the_audit": own[strength],
-            "verified": verified,
-            "of": drawn,
-            "share": verified / drawn,
-        }
+        row = result["strengths"][f"{strength:g}"]
+        row["verified"] += int((far <= result["threshold"]).sum())
+        row["of"] += len(far)
+        row["draws"] = row["of"] // result["n_faces"]
+        row["share"] = row["verified"] / row["of"]
+    DRAWS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+def earlier(audit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known already: the file, or the audit's own draw where it is of another."""
+    name, n = DlibRecogniser.name, audit["n_faces"]
+    own = {
+        f"{s['strength']:g}": round(n * s["identity"][name]["self_reidentified"]["value"])
+        for s in audit["settings"]
+        if s["method"] == EMBEDDED and not s["policy"] and s["strength"] in STRENGTHS
+    }
     result = {
         "revision": audit["revision"],
         "recogniser": name,
-        "threshold": threshold,
+        "threshold": audit["originals"]["recognisers"][name]["threshold"],
         "n_faces": n,
-        "strengths": rows,
+        "strengths": {
+            strength: {
+                "draws": 1,
+                "verified_in_the_audit": verified,
+                "verified": verified,
+                "of": n,
+                "share": verified / n,
+            }
+            for strength, verified in own.items()
+        },
     }
-    DRAWS.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if not DRAWS.is_file():
+        return result
+    stored: dict[str, Any] = json.loads(DRAWS.read_text(encoding="utf-8"))
+    in_audit = {s: row["verified_in_the_audit"] for s, row in stored["strengths"].items()}
+    same = all(stored[key] == result[key] for key in result if key != "strengths")
+    return stored if same and in_audit == own else result
 
 
 if __name__ == "__main__":
