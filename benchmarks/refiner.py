@@ -22,13 +22,11 @@ from benchmarks.development_faces import prepared_faces
 from privacy_core.audit.anonymization.distances import frechet_distance
 from privacy_core.backends.embedded import MODEL_FOLDER
 from privacy_core.diffusion.code import known_mask
-from privacy_core.diffusion.denoiser import NULL
 from privacy_core.diffusion.fit_code import AlignedFaces
 from privacy_core.diffusion.model import EmbeddedModel, load_model
-from privacy_core.diffusion.sampler import sample
+from privacy_core.diffusion.refiner_examples import generated
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.recognition import DlibRecogniser
-from privacy_core.schema import ATTRIBUTES
 
 HELD_OUT = (70, 79)
 """The calibration split: people with known surroundings that no part of the model has seen."""
@@ -37,19 +35,13 @@ RESULT = Path(__file__).resolve().parents[1] / "docs" / "results" / "refiner.jso
 BATCH = 50
 
 
-def drawn_codes(model: EmbeddedModel, faces: AlignedFaces, context: Tensor, sigma: float) -> Tensor:
+def drawn_codes(model: EmbeddedModel, faces: AlignedFaces, sigma: float) -> Tensor:
     """Return (n, K) generated codes of the faces at one noise level; pure noise at the largest."""
     generator = torch.Generator().manual_seed(5)
-    code, parts = model.code, []
-    for start in range(0, len(context), BATCH):
-        told = context[start : start + BATCH]
-        frames = torch.from_numpy(np.array(faces.frames[start : start + BATCH]))
-        ones = torch.ones(len(told), code.sizes.n_components)
-        clean = code.clip(code.encode(frames), code.clip_radius(ones)) * (sigma < SIGMA_MAX)
-        y = clean + sigma * torch.randn(ones.shape, generator=generator)
-        open_ = torch.full((len(told), len(ATTRIBUTES)), NULL)
-        level = torch.full((len(told),), sigma)
-        parts.append(sample(model.denoiser, y, level, ones, context=told, attributes=open_))
+    parts = []
+    for places in torch.arange(len(faces.frames)).split(BATCH):
+        part, level = faces.take(places.numpy()), torch.full((len(places),), sigma)
+        parts.append(generated(model.code, model.denoiser, part, level, generator))
     return torch.cat(parts)
 
 
@@ -87,7 +79,7 @@ def main() -> None:
     originals, sharpness = embed(frames), edges(frames, inside)
     found: dict[str, Any] = {"revision": refined.revision, "n_faces": len(frames)}
     for sigma in SIGMAS:
-        codes = drawn_codes(refined, faces, context, sigma)
+        codes = drawn_codes(refined, faces, sigma)
         for name, model in (("plain", replace(refined, refiner=None)), ("refined", refined)):
             made, milliseconds = pictures(model, codes, context)
             laid = np.where(inside[..., None], made.numpy(), frames)

@@ -28,7 +28,7 @@ from privacy_core.audit.anonymization.people import ChosenPhoto, choose
 from privacy_core.audit.anonymization.settings import EMBEDDED, AuditConfig
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.dataset import read_dataset
-from privacy_core.faces import default_detector, find_again, finder_of_one
+from privacy_core.faces import FaceDetector, default_detector, find_again, finder_of_one
 from privacy_core.recognition import DlibRecogniser
 
 STRENGTHS = (0.8, 0.85, 0.9, 0.95, 1.0)
@@ -39,6 +39,7 @@ def distances(
     place: int,
     originals: Mapping[str, NDArray[Any]],
     backend: EmbeddedBackend,
+    detector: FaceDetector,
     strengths: Sequence[float],
 ) -> NDArray[np.float64]:
     """Return (strengths, faces) distances of the variants of one fresh draw to their originals.
@@ -48,17 +49,17 @@ def distances(
         place: The place of its first one.
         originals: The chunk's observations in the audit's work folder.
         backend: The model.
+        detector: Finds the face again.
         strengths: On one path of noise per face.
     """
-    detector, recogniser = default_detector(), DlibRecogniser()
-    finder = finder_of_one(detector)
+    recogniser = DlibRecogniser()
     known = faces_from_rows(originals["faces"])
     opened, _ = open_photos(photos, place, backend, detector, known=known)
     found = []
     for one, original in zip(opened, originals["embedding"], strict=True):
         row = []
         for variant in one.photo.ladder(strengths):
-            marks = find_again(finder, variant.image, one.landmarks)
+            marks = find_again(detector, variant.image, one.landmarks)
             seen = recogniser.embed(variant.image, one.landmarks if marks is None else marks)
             row.append(recogniser.distance(seen, original))
         found.append(row)
@@ -75,13 +76,13 @@ def main() -> None:
     audit = json.loads(RESULT.read_text(encoding="utf-8"))
     config = AuditConfig(n_faces=audit["config"]["n_faces"])
     photos = choose(read_dataset(f"{folder()}/faces-*.parquet"), config)["test"]
-    backend = EmbeddedBackend.load()
+    backend, finder = EmbeddedBackend.load(), finder_of_one(default_detector())
     chunks = []
     for number, place in enumerate(tqdm(range(0, len(photos), CHUNK))):
         with np.load(arguments.work / "work" / f"originals-test-{number:04}.npz") as originals:
             part = photos[place : place + CHUNK]
             chunks += [
-                distances(part, place, originals, backend, STRENGTHS)
+                distances(part, place, originals, backend, finder, STRENGTHS)
                 for _ in range(arguments.draws)
             ]
     write(audit, dict(zip(STRENGTHS, np.concatenate(chunks, 1), strict=True)))

@@ -26,7 +26,7 @@ from privacy_core.diffusion.fit_code import CodeFitConfig, encode_copies, fit_co
 from privacy_core.diffusion.fit_refiner import fit_refiner
 from privacy_core.diffusion.model import save_model
 from privacy_core.diffusion.prepare import PreparedFaces, prepare_faces
-from privacy_core.diffusion.refiner import Refiner
+from privacy_core.diffusion.refiner import Refiner, pictures_of
 from privacy_core.diffusion.refiner_examples import RefinerFitConfig
 from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX, CodeBatch, Trainer, TrainingConfig
@@ -294,10 +294,7 @@ def sample_sheet(
         context=None,
         attributes=torch.full((n, len(ATTRIBUTES)), NULL),
     )
-    decoded = code.decode(codes)
-    if refiner is not None:
-        decoded = refiner.refine(code, decoded, torch.full((n, code.sizes.n_context), torch.nan))
-    frames = decoded.numpy()
+    frames = pictures_of(code, refiner, codes, None).numpy()
     rows = math.ceil(n / 8)
     padded = np.zeros((rows * 8, *frames.shape[1:]), np.uint8)
     padded[:n] = frames

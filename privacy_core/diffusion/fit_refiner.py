@@ -29,6 +29,7 @@ from privacy_core.diffusion.refiner_examples import (
     draw_examples,
     sharpest,
 )
+from privacy_core.diffusion.training import average_in, rate_share
 from privacy_core.wholefile import whole_file
 
 _COARSE, _COARSE_WEIGHT = 8, 0.2
@@ -38,6 +39,7 @@ _FAINT, _ABSENT = 0.1, 0.1
 """Shares of faces whose surroundings are told at a quarter, as where something is hidden, or not
 at all."""
 _MIRRORED = 0.5
+_WARMUP_STEPS = 100
 
 
 def fit_refiner(
@@ -187,8 +189,8 @@ class RefinerTrainer:
 
     def _step(self) -> None:
         config, step = self.config, self.step_index
-        rate = config.learning_rate * min(
-            1.0, (step + 1) / 100, (config.n_steps - step) / (config.decay_share * config.n_steps)
+        rate = config.learning_rate * rate_share(
+            step, config.n_steps, warmup_steps=_WARMUP_STEPS, decay_share=config.decay_share
         )
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = rate
@@ -206,10 +208,7 @@ class RefinerTrainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.refiner.parameters(), 1.0)
         self.optimizers[0].step()
-        momentum = min(config.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, parameter in self.refiner.named_parameters():
-                self.average[name].lerp_(parameter, 1 - momentum)
+        average_in(self.average, self.refiner, ema=config.ema, step=step)
 
     def _teach_critic(self, real: Tensor, generated: Tensor) -> None:
         """Take one step of the hinge loss (Lim & Ye 2017)."""

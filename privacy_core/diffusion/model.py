@@ -24,7 +24,7 @@ from privacy_core.attributes import AttributePredictor, PredictorConfig
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import KEEP_FACTOR, CodeDenoiser, DenoiserConfig
 from privacy_core.diffusion.kept import KEPT_SHARE
-from privacy_core.diffusion.refiner import Refiner, RefinerConfig
+from privacy_core.diffusion.refiner import Refiner, RefinerConfig, pictures_of
 from privacy_core.diffusion.sampler import SETTINGS, sample
 from privacy_core.errors import InvalidArgumentError, ModelError
 from privacy_core.schema import ATTRIBUTES, StrengthCurve
@@ -67,8 +67,7 @@ class EmbeddedModel:
             codes: Clean codes.
             context: (n, n_context) codes of what surrounds the faces, rows of NaN where unknown.
         """
-        frames = self.code.decode(codes)
-        return frames if self.refiner is None else self.refiner.refine(self.code, frames, context)
+        return pictures_of(self.code, self.refiner, codes, context)
 
     @torch.inference_mode()
     def generate(

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from privacy_core.diffusion.code import CodeConfig, LinearCode
 from privacy_core.diffusion.denoiser import NULL, CodeDenoiser, DenoiserConfig
-from privacy_core.diffusion.refiner import Refiner, RefinerConfig
+from privacy_core.diffusion.refiner import Refiner, RefinerConfig, pictures_of
 from privacy_core.diffusion.sampler import N_STEPS, sample
 from privacy_core.diffusion.training import SIGMA_MAX
 from privacy_core.errors import InvalidArgumentError
@@ -166,11 +166,6 @@ class CodeDiffusionPipeline(DiffusionPipeline):
             attributes=torch.tensor([tokens] * len(latents)),
             n_steps=num_inference_steps,
         )
-        frames = self.code.decode(codes.float())
-        if self.refiner is not None:
-            around = torch.full((len(frames), self.code.sizes.n_context), torch.nan)
-            frames = self.refiner.refine(
-                self.code, frames, around if context is None else context.float()
-            )
-        pictures: Any = frames.numpy()
+        around = None if context is None else context.float()
+        pictures: Any = pictures_of(self.code, self.refiner, codes.float(), around).numpy()
         return CodeDiffusionOutput(images=[Image.fromarray(np.asarray(p)) for p in pictures])

@@ -107,3 +107,23 @@ def surrounded(code: LinearCode, faces: Tensor, context: Tensor) -> Tensor:
     around = functional.interpolate(around, (SIZE, SIZE), mode="bilinear", align_corners=False)
     inside = faces.permute(0, 3, 1, 2).float() / 127.5 - 1
     return torch.where(code.mask, inside, around)
+
+
+def pictures_of(
+    code: LinearCode, refiner: Refiner | None, codes: Tensor, context: Tensor | None
+) -> Tensor:
+    """Return (n, 128, 128, 3) uint8 frames of (n, K) codes; grey outside M.
+
+    Args:
+        code: Whose codes they are.
+        refiner: Adds detail; None leaves what the code can draw.
+        codes: Clean codes.
+        context: (n, n_context) codes of what surrounds the faces, rows of NaN where unknown; None
+            where all are.
+    """
+    frames = code.decode(codes)
+    if refiner is None:
+        return frames
+    if context is None:
+        context = torch.full((len(frames), code.sizes.n_context), torch.nan)
+    return refiner.refine(code, frames, context)

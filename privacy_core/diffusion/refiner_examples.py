@@ -115,19 +115,36 @@ def draw_examples(
     for start in range(0, n, _BATCH):
         rows = slice(start, start + _BATCH)
         part = faces.take(photo[rows].numpy())
-        frames = torch.from_numpy(np.array(part.frames))
-        codes = code.encode(frames) * ~pure[rows, None]
-        noise = torch.randn(codes.shape, generator=generator)
-        ones = torch.ones_like(codes)
-        parts.append(
-            sample(
-                denoiser,
-                code.clip(codes, code.clip_radius(ones)) + sigma[rows, None] * noise,
-                sigma[rows],
-                ones,
-                context=code.context(frames, known_mask(part.quads)),
-                attributes=torch.full((len(codes), len(ATTRIBUTES)), NULL),
-            ).half()
-        )
+        parts.append(generated(code, denoiser, part, sigma[rows], generator).half())
         report("generated faces", min(start + _BATCH, n), n)
     return RefinerExamples(torch.cat(parts), photo, paired)
+
+
+def generated(
+    code: LinearCode,
+    denoiser: CodeDenoiser,
+    faces: AlignedFaces,
+    sigma: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Return (n, K) codes of faces generated from n photos' noised codes, in their surroundings.
+
+    Args:
+        code: Fitted.
+        denoiser: Fitted, in evaluation mode.
+        faces: The photos.
+        sigma: (n,) noise levels; `SIGMA_MAX` is pure noise, which holds nothing of the photo.
+        generator: Of the noise.
+    """
+    frames = torch.from_numpy(np.array(faces.frames))
+    codes = code.encode(frames) * (sigma < SIGMA_MAX)[:, None]
+    ones = torch.ones_like(codes)
+    noise = torch.randn(codes.shape, generator=generator)
+    return sample(
+        denoiser,
+        code.clip(codes, code.clip_radius(ones)) + sigma[:, None] * noise,
+        sigma,
+        ones,
+        context=code.context(frames, known_mask(faces.quads)),
+        attributes=torch.full((len(codes), len(ATTRIBUTES)), NULL),
+    )

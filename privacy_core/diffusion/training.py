@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from privacy_core.diffusion.denoiser import KEEP_FACTOR, NULL, CodeDenoiser
 from privacy_core.wholefile import whole_file
@@ -166,6 +166,20 @@ def denoising_loss(
     return loss
 
 
+def rate_share(step: int, n_steps: int, *, warmup_steps: int, decay_share: float) -> float:
+    """Return the share of the peak rate at a step: up, level, and down to zero at the end."""
+    decay = (n_steps - step) / (decay_share * n_steps)
+    return min(1.0, (step + 1) / warmup_steps, decay)
+
+
+@torch.no_grad()
+def average_in(average: Mapping[str, Tensor], module: nn.Module, *, ema: float, step: int) -> None:
+    """Move averaged weights towards a module's, faster than `ema` says in the first steps."""
+    momentum = min(ema, (1 + step) / (10 + step))
+    for name, parameter in module.named_parameters():
+        average[name].lerp_(parameter, 1 - momentum)
+
+
 class Trainer:
     """One training run in a folder: `step`s, validations, a log, a checkpoint to resume from."""
 
@@ -254,8 +268,9 @@ class Trainer:
 
     def _step(self) -> float:
         step, config = self.step_index, self.config
-        decay = (self.total_steps - step) / (config.decay_share * self.total_steps)
-        rate = config.learning_rate * min(1.0, (step + 1) / config.warmup_steps, decay)
+        rate = config.learning_rate * rate_share(
+            step, self.total_steps, warmup_steps=config.warmup_steps, decay_share=config.decay_share
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         index = torch.randint(len(self.train.codes), (config.batch_size,), generator=self.generator)
@@ -268,10 +283,7 @@ class Trainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        momentum = min(config.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
-                self.average[name].lerp_(parameter, 1 - momentum)
+        average_in(self.average, self.model, ema=config.ema, step=step)
         return float(loss.detach())
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from privacy_core.diffusion.model import REFINER, WEIGHTS, load_model, save_mode
 from privacy_core.diffusion.refiner import Refiner, RefinerConfig, surrounded
 from privacy_core.errors import ModelError
 from privacy_core.faces.align import template_mask
+from privacy_core.schema import ATTRIBUTES
 from tests.privacy_core.tiny import CURVE, tiny_code, tiny_denoiser, tiny_model, tiny_refiner
 
 SIZES = RefinerConfig(width=4, n_blocks=1)
@@ -32,7 +33,7 @@ def drawn(n=2, seed=0):
 def save(folder, refiner):
     code = tiny_code()
     folder.mkdir(exist_ok=True)
-    population = dict.fromkeys(("gender", "age_group", "smiling", "eyeglasses", "beard"), 0.3)
+    population = dict.fromkeys(ATTRIBUTES, 0.3)
     save_model(
         folder, code, tiny_denoiser(code), population=population, curve=CURVE, refiner=refiner
     )
