@@ -98,15 +98,18 @@ def table(columns: Sequence[Json], rows: Sequence[tuple[str, Cell]]) -> str:
 def others(result: Json) -> str:
     """Return the other methods beside the embedded setting that identifies as little."""
     lines = ["| method | verified | detected | kept attributes | Fréchet | the model at | detected "
-             "| kept | Fréchet |", "|---" * 9 + "|"]  # fmt: skip
+             "| kept | Fréchet | keeping all five at | detected | kept | Fréchet |",
+             "|---" * 13 + "|"]  # fmt: skip
 
     def use(one: Json) -> list[str]:
         values = (("detected", 100, ".0f"), ("kept_mean", 100, ".0f"), ("frechet", 1, ".3f"))
         return [number(None if one.get(n) is None else times * one[n], p) for n, times, p in values]
 
     for row in result["summary"]["at_equal_reidentification"]:
-        match = row["embedded"]
-        own = ["–"] * 4 if "absent" in match else [match["setting"].split()[-1], *use(match)]
+        own: list[str] = []
+        for match in (row["embedded"], row["keeping"]):
+            none = "absent" in match
+            own += ["–"] * 4 if none else [match["setting"].split()[-1], *use(match)]
         cells = [row["setting"], f"{100 * row['self_reidentified']:.1f} %", *use(row), *own]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -156,7 +159,8 @@ def block(result: Json) -> str:
         "interval lies below 0.5 %. "
         f"The surroundings alone let a trained adversary find {share(around)} of people first. "
         "Spearman correlation of strength and distance over the measured strengths, most of them "
-        f"above 0.6: {order['spearman_median']:.2f} in the median; for an adversary trained "
+        f"above 0.6: {order['spearman_median']:.2f} in the median, "
+        f"{order['spearman_median_below_0.7']:.2f} over those up to 0.7; for an adversary trained "
         f"on {len(trained['strengths'])} of them that sees M only "
         f"{trained['spearman_median']:.2f}, with "
         f"{100 * trained['adjacent_violations_below_0.7']:.1f} % of adjacent ones below 0.7 "

@@ -9,6 +9,7 @@ how much stands beside its weights. Measures; never steers a variant.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,9 +100,17 @@ class MarginRecogniser:
 
     def embed(self, pixels: RGB, landmarks: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the unit vector of the face with these (5, 2) landmarks."""
-        frame = warp_to_template(pixels, fit_alignment(landmarks))
-        found: NDArray[np.float64] = self.embed_frames(frame[None])[0]
+        found: NDArray[np.float64] = self.embed_many([pixels], [landmarks])[0]
         return found
+
+    def embed_many(
+        self, pictures: Sequence[RGB], landmarks: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Return the (n, d) unit vectors of one face in each of n ≥ 1 pictures."""
+        pairs = zip(pictures, landmarks, strict=True)
+        return self.embed_frames(
+            np.stack([warp_to_template(picture, fit_alignment(marks)) for picture, marks in pairs])
+        )
 
     @torch.inference_mode()
     def embed_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ Others come from the user's own Python, named `MODULE:FUNCTION`.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import dlib
@@ -48,6 +48,32 @@ class Recogniser(Protocol):
         ...
 
 
+@runtime_checkable
+class BatchRecogniser(Recogniser, Protocol):
+    """A recogniser that is faster with many faces at once; no recogniser has to be."""
+
+    def embed_many(
+        self, pictures: Sequence[RGB], landmarks: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Return the (n, d) embeddings of one face in each of n ≥ 1 pictures."""
+        ...
+
+
+def embed_all(
+    recogniser: Recogniser, pictures: Sequence[RGB], landmarks: Sequence[NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the (n, d) embeddings of one face in each picture, together where that is possible.
+
+    Args:
+        recogniser: Any.
+        pictures: n ≥ 1 of any size.
+        landmarks: (5, 2) of the face in each.
+    """
+    if isinstance(recogniser, BatchRecogniser):
+        return recogniser.embed_many(pictures, landmarks)
+    return np.array([recogniser.embed(*one) for one in zip(pictures, landmarks, strict=True)])
+
+
 class DlibRecogniser:
     """dlib's 128-d ResNet descriptor (dlib_face_recognition_resnet_model_v1), run in torch."""
 
@@ -57,6 +83,12 @@ class DlibRecogniser:
         """Return the (128,) descriptor; the face is reduced to 256 px first, where it is larger."""
         found: NDArray[np.float64] = self.embed_chips([face_chip(pixels, landmarks)])[0]
         return found
+
+    def embed_many(
+        self, pictures: Sequence[RGB], landmarks: Sequence[NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """Return the (n, 128) descriptors of one face in each picture."""
+        return self.embed_chips(face_chip(*one) for one in zip(pictures, landmarks, strict=True))
 
     def embed_frame(self, frame: RGB) -> NDArray[np.float64]:
         """Return the (128,) descriptor of a (128 z, 128 z, 3) frame aligned to the template."""

@@ -18,7 +18,7 @@ from privacy_core.errors import FaceFailedError, InvalidArgumentError, NoFaceErr
 from privacy_core.faces.detect import FaceDetector, find_again
 from privacy_core.faces.photo import read_photo
 from privacy_core.noise import NoiseKey
-from privacy_core.recognition import Recogniser
+from privacy_core.recognition import Recogniser, embed_all
 from privacy_core.records import Arrays, Records, joined
 from privacy_core.schema import Photo
 
@@ -190,10 +190,9 @@ def _observed(
             original = recogniser.embed(photo.pixels, landmarks)
             one[f"originals {place}"] = original
             one[f"distances {place}"] = [
-                [
-                    np.linalg.norm(recogniser.embed(variant.image, marks) - original)
-                    for variant, marks in zip(ladder, row, strict=True)
-                ]
+                np.linalg.norm(
+                    embed_all(recogniser, [v.image for v in ladder], row) - original, axis=1
+                )
                 for ladder, row in zip(draws, where, strict=True)
             ]
         for name, value in one.items():

@@ -173,6 +173,18 @@ def test_other_methods_stand_beside_the_weakest_strength_that_identifies_no_more
     assert rows[0]["embedded"]["setting"] == "embedded 0.6"
     assert rows[0]["embedded"]["kept_mean"] == 0.9
     assert "no measured strength" in rows[1]["embedded"]
+    assert "no measured strength" in rows[0]["keeping"]
+
+
+def test_other_methods_stand_beside_the_weakest_strength_that_keeps_all_attributes_too():
+    ours, metrics = metrics_with({1.0: 0.1})
+    theirs, more = metrics_with({1.0: 0.5}, method=K_SAME)
+    keeping = [Setting(EMBEDDED, s, "keep all") for s in (0.9, 0.8, 0.5)]
+    shares = metrics_with({0.9: 0.1, 0.8: 0.5, 0.5: 0.6})[1]
+    metrics |= more | {one.name: shares[f"embedded {one.strength:g}"] for one in keeping}
+    (row,) = at_equal_reidentification([*ours, *keeping, *theirs], metrics, "r")
+    assert row["embedded"]["setting"] == "embedded 1"
+    assert row["keeping"]["setting"] == "embedded keep all 0.8"
 
 
 def test_a_weak_second_recogniser_does_not_set_the_default():
@@ -190,8 +202,19 @@ def test_the_order_of_strengths_is_one_where_distances_grow():
     assert found["spearman_median"] == 1
     assert found["adjacent_violations_below_0.7"] == found["adjacent_violations_above_0.7"] == 0
     growing[1.0] = np.full((5, 2), 0.1)
-    assert order_of(zero, growing)["adjacent_violations_above_0.7"] == 1
+    found = order_of(zero, growing)
+    assert found["adjacent_violations_above_0.7"] == 1
+    assert found["adjacent_violations"] == [0, 1]
+    assert "spearman_median_below_0.7" not in found
     assert "fewer than three" in order_of(zero, {0.0: np.zeros((5, 2))})["spearman"]
+
+
+def test_the_order_up_to_07_does_not_count_stronger_ones():
+    falling = {0.0: 0.0, 0.2: 1.0, 0.7: 2.0, 0.8: 1.5, 1.0: 0.5}
+    found = order_of(np.zeros((3, 1)), {s: np.full((3, 1), d) for s, d in falling.items()})
+    assert found["spearman_median_below_0.7"] == 1
+    assert found["spearman_median"] < 0.5
+    assert found["adjacent_violations"] == [0, 0, 1, 1]
 
 
 def test_kept_attributes_are_compared_with_the_codes_own_reconstruction():

@@ -168,6 +168,15 @@ def test_a_photo_has_the_embedding_of_its_frame(recogniser, scale):
     assert np.array_equal(recogniser.embed(photo, landmarks), expected)
 
 
+def test_many_photos_have_the_embeddings_of_each(recogniser):
+    photos = [smooth_photo(160, 170).pixels, smooth_photo(320, 340).pixels]
+    landmarks = [TEMPLATE + 7.5, TEMPLATE * 2 + 9]
+    expected = [recogniser.embed(*one) for one in zip(photos, landmarks, strict=True)]
+    found = recogniser.embed_many(photos, landmarks)
+    assert found == pytest.approx(np.array(expected), abs=1e-5)
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+
+
 def test_the_frame_is_what_the_landmarks_say(recogniser):
     # A shift by whole pixels warps exactly.
     photo = smooth_photo().pixels

@@ -11,7 +11,7 @@ from privacy_core.errors import InvalidArgumentError
 from privacy_core.faces import default_detector
 from privacy_core.faces.align import fit_alignment, warp_to_template
 from privacy_core.privacy import statement
-from privacy_core.recognition import DlibRecogniser, find_recogniser
+from privacy_core.recognition import DlibRecogniser, embed_all, find_recogniser
 from privacy_core.report import identity_report
 from privacy_core.schema import AttributePolicy, StrengthCurve, Variant
 
@@ -63,7 +63,40 @@ def test_an_aligned_frame_gives_the_embedding_of_the_photo(recogniser, astronaut
         assert recogniser.distance(from_photo, recogniser.embed_frame(frame)) < 0.2
 
 
+def test_many_faces_at_once_are_embedded_in_their_order(recogniser, astronaut, landmarks):
+    pictures = [astronaut, np.full_like(astronaut, 128), astronaut[::-1].copy()]
+    where = [landmarks, landmarks + 5, landmarks - 3]
+    expected = [recogniser.embed(*one) for one in zip(pictures, where, strict=True)]
+    found = embed_all(recogniser, pictures, where)
+    assert found == pytest.approx(np.array(expected), abs=1e-5)
+    assert np.abs(found[0] - found[2]).max() > 0.05
+
+
+def test_a_recogniser_of_one_face_at_a_time_embeds_many_too(landmarks):
+    pictures = [np.full((n, n, 3), n, np.uint8) for n in (20, 30)]
+    found = embed_all(FirstPixel(), pictures, [landmarks, landmarks + 1])
+    assert found == pytest.approx(np.array([[20, landmarks[0, 0]], [30, landmarks[0, 0] + 1]]))
+
+
+def test_every_picture_needs_its_landmarks(recogniser, astronaut, landmarks):
+    for each in (recogniser, FirstPixel()):
+        with pytest.raises(ValueError, match="shorter"):
+            embed_all(each, [astronaut, astronaut], [landmarks])
+
+
 # --- Recognisers of one's own ----------------------------------------------------------------
+
+
+class FirstPixel:
+    """Embeds a face as the first value of its picture and of its landmarks."""
+
+    name = "first pixel"
+
+    def embed(self, pixels, landmarks):
+        return np.array([pixels[0, 0, 0], landmarks[0, 0]])
+
+    def distance(self, one, other):
+        return float(np.linalg.norm(one - other))
 
 
 class Angles:

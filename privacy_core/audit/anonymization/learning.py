@@ -145,7 +145,9 @@ def train(
         config: Steps and rates.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.AdamW(module.parameters(), config.learning_rate, weight_decay=0.05)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), config.learning_rate, weight_decay=0.05, fused=True
+    )
     rates = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, config.learning_rate, total_steps=config.steps
     )

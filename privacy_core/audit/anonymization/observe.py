@@ -30,6 +30,7 @@ from privacy_core.faces import FaceDetector, find_again, fit_alignment, read_pho
 from privacy_core.faces.align import opaque_mask, warp_to_template
 from privacy_core.faces.support import regions_of
 from privacy_core.noise import NoiseKey
+from privacy_core.recognition import embed_all
 from privacy_core.records import Arrays
 from privacy_core.schema import RGB, Face, Photo
 
@@ -136,6 +137,7 @@ def observe_originals(
         instruments: What measures.
         complete: Also landmarks and predictors, which adversaries do not need.
     """
+    pictures, landmarks = [o.photo.photo.pixels for o in opened], [o.landmarks for o in opened]
     frames = frames_of(opened)
     contexts = torch.from_numpy(np.stack([o.photo.requests[0].context for o in opened]))
     outside = torch.from_numpy(~template_mask())
@@ -152,16 +154,11 @@ def observe_originals(
             torch.from_numpy(np.stack([o.photo.requests[0].pixels for o in opened]))
         ).numpy(),
         "outside": surroundings_of(contexts, outside).half().numpy(),
-        "embedding": np.array(
-            [instruments.recogniser.embed(o.photo.photo.pixels, o.landmarks) for o in opened]
-        ),
+        "embedding": embed_all(instruments.recogniser, pictures, landmarks),
     }
     if complete:
         if instruments.second is not None:
-            embed = instruments.second.embed
-            arrays["second_embedding"] = np.array(
-                [embed(o.photo.photo.pixels, o.landmarks) for o in opened]
-            )
+            arrays["second_embedding"] = embed_all(instruments.second, pictures, landmarks)
         points = np.stack([_points(instruments, o.photo.photo.pixels, o) for o in opened])
         arrays |= {"points": points} | expression_of(points)
         arrays |= _predicted(instruments, frames)
@@ -204,8 +201,7 @@ def observe_variants(
         **{name: codes.astype(np.float16) for name, codes in _codes(instruments, frames).items()},
     }
     if points is None:
-        embed = instruments.recogniser.embed
-        seen = np.array([embed(image, o.landmarks) for o, image in zip(opened, shown, strict=True)])
+        seen = embed_all(instruments.recogniser, shown, [o.landmarks for o in opened])
         seen[~released] = 0
         return arrays | {"embedding": seen}
     arrays["seconds"] = np.full(len(opened), seconds / len(opened))
@@ -226,15 +222,13 @@ def _looked_at(
         for o, image, was_released in zip(opened, shown, released, strict=True)
     ]
     arrays: Arrays = {}
+    where = [
+        o.landmarks if marks is None else marks for o, marks in zip(opened, found, strict=True)
+    ]
     recognisers = {"embedding": instruments.recogniser, "second_embedding": instruments.second}
     for name, recogniser in recognisers.items():
         if recogniser is not None:
-            arrays[name] = np.array(
-                [
-                    recogniser.embed(image, o.landmarks if marks is None else marks)
-                    for o, image, marks in zip(opened, shown, found, strict=True)
-                ]
-            )
+            arrays[name] = embed_all(recogniser, shown, where)
             arrays[name][~released] = 0
     arrays |= {
         "detected": np.array([marks is not None for marks in found]),

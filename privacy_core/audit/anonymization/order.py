@@ -31,7 +31,7 @@ def order_of(
     Args:
         originals: (n, d) embeddings.
         variants: Strength → (n, d) embeddings, all on one noise path per face.
-        below: Strength up to which adjacent violations are counted apart.
+        below: Strength up to which it is told apart, since from there on all are strangers.
     """
     strengths = np.array(sorted(variants))
     if len(strengths) < _FEWEST:
@@ -47,7 +47,12 @@ def order_of(
         "strengths": strengths.tolist(),
         "spearman_median": float(np.median(ranked)),
         "spearman_5th_percentile": float(np.quantile(ranked, 0.05)),
+        "adjacent_violations": [float(fall.mean()) for _, fall in falls],
     }
+    n_low = int((strengths <= below).sum())
+    if n_low >= _FEWEST:
+        ranked = [spearmanr(strengths[:n_low], row).statistic for row in apart[:, :n_low]]
+        found[f"spearman_median_below_{below:g}"] = float(np.median(ranked))
     for name, shares in (("below", low), ("above", high)):
         if shares:
             found[f"adjacent_violations_{name}_{below:g}"] = float(np.mean(shares))

@@ -17,11 +17,12 @@ from privacy_core.audit.anonymization.distances import Ints
 from privacy_core.audit.anonymization.learning import LearningConfig, held_out, train_on_rows
 from privacy_core.faces.align import template_mask
 
-_WIDTHS = (16, 32, 64, 96)
+_WIDTHS = (32, 64, 96, 128)
+"""Channels at 32, 16, 8 and 4 px on the way down."""
+_UP_WIDTHS = (64, 32, 24)
+"""Channels at 8, 16 and 32 px on the way up."""
 _BATCH = 32
 """Pictures per step at most."""
-_MORE_STEPS = 2
-"""Times the steps of a network on rows of numbers, whose batches are larger."""
 
 
 class Repainter:
@@ -33,8 +34,7 @@ class Repainter:
 
     def __init__(self, config: LearningConfig | None = None) -> None:
         config = config or LearningConfig()
-        batch, steps = min(_BATCH, config.batch), _MORE_STEPS * config.steps
-        self.config = replace(config, batch=batch, steps=steps)
+        self.config = replace(config, batch=min(_BATCH, config.batch))
 
     def fit(
         self, variants: NDArray[np.uint8], originals: NDArray[np.uint8], people: Ints
@@ -77,21 +77,20 @@ class Repainter:
 class _Painter(nn.Module):
     """What is to be added to a picture; nothing at first, and nothing outside M."""
 
+    inside: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        steps = list(zip((3, *_WIDTHS[:-1]), _WIDTHS, strict=True))
+        # Four pixels become channels of one: as much is seen in a fraction of the time.
+        narrower = zip((12, *_WIDTHS[:-1]), _WIDTHS, strict=True)
         self.down = nn.ModuleList(
             _layer(before, after, stride=1 if i == 0 else 2)
-            for i, (before, after) in enumerate(steps)
+            for i, (before, after) in enumerate(narrower)
         )
         self.middle = _layer(_WIDTHS[-1], _WIDTHS[-1])
-        ups, before = [], _WIDTHS[-1]
-        for skipped in reversed(_WIDTHS[:-1]):
-            after = max(16, skipped // 2)
-            ups.append(_layer(before + skipped, after))
-            before = after
-        self.up = nn.ModuleList(ups)
-        self.last = nn.Conv2d(before, 3, 3, padding=1, bias=False)
+        wider = zip((_WIDTHS[-1], *_UP_WIDTHS[:-1]), _WIDTHS[-2::-1], _UP_WIDTHS, strict=True)
+        self.up = nn.ModuleList(_layer(before + skipped, after) for before, skipped, after in wider)
+        self.last = nn.Conv2d(_UP_WIDTHS[-1], 12, 3, padding=1, bias=False)
         nn.init.zeros_(self.last.weight)
         inside = torch.from_numpy(template_mask()).float()[None, None]
         self.register_buffer("inside", nn.functional.avg_pool2d(inside, 2))
@@ -99,6 +98,7 @@ class _Painter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (n, 3, 64, 64) for pictures of that shape."""
         seen: list[Tensor] = []
+        x = nn.functional.pixel_unshuffle(x, 2)
         for layer in self.down:
             x = layer(x)
             seen.append(x)
@@ -106,7 +106,7 @@ class _Painter(nn.Module):
         for layer in self.up:
             x = nn.functional.interpolate(x, scale_factor=2)
             x = layer(torch.cat([x, seen.pop()], 1))
-        change: Tensor = self.last(x) * self.inside
+        change: Tensor = nn.functional.pixel_shuffle(self.last(x), 2) * self.inside
         return change
 
 

@@ -22,7 +22,7 @@ from privacy_core.audit.anonymization.learning import (
 from privacy_core.audit.estimates import Floats
 from privacy_core.diffusion.code import LinearCode
 from privacy_core.faces.align import TEMPLATE
-from privacy_core.recognition import Recogniser
+from privacy_core.recognition import Recogniser, embed_all
 
 
 class Restorer:
@@ -74,4 +74,4 @@ def pictures_of(
 
 def recognised(pictures: NDArray[np.uint8], recogniser: Recogniser) -> Floats:
     """Return (n, d) embeddings of (n, 128, 128, 3) template frames."""
-    return np.array([recogniser.embed(picture, TEMPLATE) for picture in pictures])
+    return embed_all(recogniser, list(pictures), [TEMPLATE] * len(pictures))

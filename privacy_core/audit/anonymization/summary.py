@@ -90,34 +90,36 @@ def kept_share(metrics: Mapping[str, Metrics], settings: Sequence[Setting]) -> M
 def at_equal_reidentification(
     settings: Sequence[Setting], metrics: Mapping[str, Metrics], recogniser: str
 ) -> list[Metrics]:
-    """Return each other method's setting beside the weakest embedded one that identifies no more.
+    """Return each other method's setting beside the weakest embedded ones that identify no more.
+
+    One is without a policy, `embedded`, and one keeps all attributes, `keeping`: the other methods
+    know no policy.
 
     Args:
         settings: All.
         metrics: Of each.
         recogniser: Whose self re-identification is made equal.
     """
+
+    def identified(setting: Setting) -> float:
+        return float(metrics[setting.name]["identity"][recogniser]["self_reidentified"].value)
+
+    def beside(ladder: Sequence[Setting], limit: float) -> Metrics | str:
+        match = next((one for one in ladder if identified(one) <= limit), None)
+        if match is None:
+            return "no measured strength identifies as little"
+        return {"setting": match.name, **_use_of(metrics[match.name], recogniser)}
+
     ladder = [s for s in plain(settings) if s.strength > 0]
+    keeping = sorted((s for s in settings if s.policy_name == KEEP), key=lambda s: s.strength)
     rows = []
     for setting in settings:
         if setting.method == EMBEDDED:
             continue
-        limit = metrics[setting.name]["identity"][recogniser]["self_reidentified"].value
-        match = next(
-            (
-                s
-                for s in ladder
-                if metrics[s.name]["identity"][recogniser]["self_reidentified"].value <= limit
-            ),
-            None,
-        )
+        limit = identified(setting)
         row: Metrics = {"setting": setting.name, "self_reidentified": limit}
         row |= _use_of(metrics[setting.name], recogniser)
-        row["embedded"] = (
-            "no measured strength identifies as little"
-            if match is None
-            else {"setting": match.name, **_use_of(metrics[match.name], recogniser)}
-        )
+        row |= {"embedded": beside(ladder, limit), "keeping": beside(keeping, limit)}
         rows.append(row)
     return rows
 

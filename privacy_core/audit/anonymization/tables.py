@@ -110,6 +110,7 @@ def _attacks(result: Json) -> list[str]:
 
 
 _FALLS = "adjacent_violations_"
+"""Begins the names of what is told apart below and above 0.7."""
 _TOO_WEAK = " and does not count as worst: it misses more than half of them"
 
 
@@ -125,10 +126,13 @@ def _order(name: str, order: Mapping[str, Any]) -> str:
         for key, value in order.items()
         if key.startswith(_FALLS)
     ]
+    low = order.get("spearman_median_below_0.7")
+    up_to = "" if low is None else f" ({low:.3f} over those up to 0.7)"
     return (
         f"Order of {len(order['strengths'])} strengths by {name}: Spearman "
-        f"{order['spearman_median']:.3f} in the median, {order['spearman_5th_percentile']:.3f} at "
-        f"the 5th percentile; adjacent ones the wrong way round in {' and '.join(falls)}."
+        f"{order['spearman_median']:.3f}{up_to} in the median, "
+        f"{order['spearman_5th_percentile']:.3f} at the 5th percentile; adjacent ones the wrong "
+        f"way round in {' and '.join(falls)}."
     )
 
 
