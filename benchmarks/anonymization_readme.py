@@ -179,8 +179,9 @@ def block(result: Json) -> str:
                     for attribute, found in result["originals"]["predictors"]["judged"].items()
                     if "value" in found)
         + ": where it errs on a face, a face that keeps the label does not agree with it either.",
-        "Other methods, each beside the weakest measured strength of the model that identifies no "
-        "more (%; kept attributes: mean agreement of a second predictor):",
+        "Other methods, each beside the weakest measured strengths of the model that identify no "
+        "more, without a policy and keeping all five attributes (%; kept attributes: mean "
+        "agreement of a second predictor; – where none identifies as little):",
         others(result),
     ]  # fmt: skip
     return "\n\n".join(lines)
