@@ -29,7 +29,7 @@ from privacy_core.audit.anonymization.settings import EMBEDDED, AuditConfig
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.dataset import read_dataset
 from privacy_core.faces import FaceDetector, default_detector, find_again, finder_of_one
-from privacy_core.recognition import DlibRecogniser
+from privacy_core.recognition import DlibRecogniser, embed_all
 
 STRENGTHS = (0.8, 0.85, 0.9, 0.95, 1.0)
 
@@ -57,12 +57,11 @@ def distances(
     opened, _ = open_photos(photos, place, backend, detector, known=known)
     found = []
     for one, original in zip(opened, originals["embedding"], strict=True):
-        row = []
-        for variant in one.photo.ladder(strengths):
-            marks = find_again(detector, variant.image, one.landmarks)
-            seen = recogniser.embed(variant.image, one.landmarks if marks is None else marks)
-            row.append(recogniser.distance(seen, original))
-        found.append(row)
+        pictures = [variant.image for variant in one.photo.ladder(strengths)]
+        again = [find_again(detector, picture, one.landmarks) for picture in pictures]
+        where = [one.landmarks if marks is None else marks for marks in again]
+        seen = embed_all(recogniser, pictures, where)
+        found.append(np.linalg.norm(seen - original, axis=1))
     return np.array(found).T
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -37,25 +36,24 @@ def order_of(
     if len(strengths) < _FEWEST:
         return {"spearman": FEW_STRENGTHS}
     apart = np.stack([np.linalg.norm(variants[s] - originals, axis=1) for s in strengths], 1)
-    ranked = [spearmanr(strengths, row).statistic for row in apart]
-    falls = [
-        (high, apart[:, j + 1] < apart[:, j]) for j, (_, high) in enumerate(pairwise(strengths))
-    ]
-    low = [fall.mean() for high, fall in falls if high <= below]
-    high = [fall.mean() for high, fall in falls if high > below]
+
+    def ranked(n: int) -> list[float]:
+        return [spearmanr(strengths[:n], row[:n]).statistic for row in apart]
+
+    of_all, steps = ranked(len(strengths)), strengths[1:]
+    falls = (apart[:, 1:] < apart[:, :-1]).mean(0)
     found: Metrics = {
         "strengths": strengths.tolist(),
-        "spearman_median": float(np.median(ranked)),
-        "spearman_5th_percentile": float(np.quantile(ranked, 0.05)),
-        "adjacent_violations": [float(fall.mean()) for _, fall in falls],
+        "spearman_median": float(np.median(of_all)),
+        "spearman_5th_percentile": float(np.quantile(of_all, 0.05)),
+        "adjacent_violations": falls.tolist(),
     }
     n_low = int((strengths <= below).sum())
     if n_low >= _FEWEST:
-        ranked = [spearmanr(strengths[:n_low], row).statistic for row in apart[:, :n_low]]
-        found[f"spearman_median_below_{below:g}"] = float(np.median(ranked))
-    for name, shares in (("below", low), ("above", high)):
-        if shares:
-            found[f"adjacent_violations_{name}_{below:g}"] = float(np.mean(shares))
+        found[f"spearman_median_below_{below:g}"] = float(np.median(ranked(n_low)))
+    for name, counted in (("below", steps <= below), ("above", steps > below)):
+        if counted.any():
+            found[f"adjacent_violations_{name}_{below:g}"] = float(falls[counted].mean())
     return found
 
 
