@@ -108,14 +108,14 @@ def test_two_programs_that_need_the_first_release_share_one(account):
     barrier, made = threading.Barrier(2), []
 
     def run():
-        barrier.wait(10)
+        barrier.wait(30)
         made.append(draw(ReleaseAccount(account.path, clock=lambda: NOON)))
 
     threads = [threading.Thread(target=run) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(30)
     assert made[0] == made[1]
     assert account.spent() == 1
 

@@ -58,7 +58,7 @@ class Raters:
             if word in self.told and line.endswith(b"\n"):
                 self.told[word] += rest
         self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(30)
 
 
 @contextlib.contextmanager
@@ -80,7 +80,7 @@ def running_raters(hub, folder, generator, home):
         for name in list(raters.pids):
             raters.kill(name)
         process.kill()
-        process.wait(10)
+        process.wait(30)
 
 
 def shoot(hub, tmp_path, *, n_kills, seed):

@@ -1,4 +1,5 @@
 import threading
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import HfApi
@@ -12,9 +13,11 @@ from feedback.errors import (
     StaleSnapshotError,
     UncertainCommitError,
 )
+from feedback.remote import client
 from feedback.remote import hub as hub_words
 from feedback.remote.base import Snapshot, within
 from feedback.remote.dataset_remote import DatasetRemote
+from tests.hub_routes import find_route
 
 ANNA = "hf_anna"
 REPO = "anna/ratings"
@@ -210,7 +213,7 @@ def test_a_repository_that_becomes_public_during_an_upload_gets_no_commit(hub, r
     fault = hub.fail(route, "pause")
 
     def open_up():
-        if fault.reached.wait(10):
+        if fault.reached.wait(30):
             hub.repo(REPO).is_private = False
             fault.release()
 
@@ -432,25 +435,47 @@ def test_an_answer_of_another_form_is_busy_or_leaves_a_commit_in_doubt(remote, m
 # Time.
 
 
+@pytest.fixture
+def leave_little_time_for(monkeypatch):
+    """Return a function that leaves a call 0.2 seconds once it asks a route of the Hub.
+
+    Until then no time passes for it: what comes before may take as long as the machine likes.
+    """
+    now, send = [0.0], client.BoundedClient.send
+
+    def leave_little_time_for(route):
+        def hurried(self, request, **options):
+            if find_route(request.method, request.url.path)[0].name == route:
+                now[0] = 30 - 0.2
+            return send(self, request, **options)
+
+        monkeypatch.setattr(client.BoundedClient, "send", hurried)
+        monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    return leave_little_time_for
+
+
 @pytest.mark.parametrize("route", ["info", "auth-check", "tree"])
-def test_a_silent_hub_is_not_waited_for(hub, route):
-    remote = other(hub, call_seconds=0.2)
+def test_a_silent_hub_is_not_waited_for(hub, remote, leave_little_time_for, route):
     remote.snapshot()
-    hub.fail(route, "hang")
+    fault = hub.fail(route, "hang")
+    leave_little_time_for(route)
     with pytest.raises(RemoteBusyError):
         remote.snapshot()
+    assert fault.reached.wait(30)
 
 
 @pytest.mark.parametrize(
     ("route", "error"),
     [("preupload", RemoteBusyError), ("put", RemoteBusyError), ("commit", UncertainCommitError)],
 )
-def test_a_commit_that_hangs_ends(hub, route, error):
-    remote = other(hub, call_seconds=0.3)
+def test_a_commit_that_hangs_ends(hub, remote, leave_little_time_for, route, error):
     snapshot = remote.snapshot()
-    hub.fail(route, "hang-after")
+    fault = hub.fail(route, "hang-after")
+    leave_little_time_for(route)
     with pytest.raises(error):
         remote.commit(snapshot, add=FILES, message="m")
+    assert fault.reached.wait(30)
 
 
 def test_a_body_that_drips_ends_too(hub, remote):

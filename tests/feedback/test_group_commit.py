@@ -10,7 +10,7 @@ INTERRUPT = 99
 
 def wait_until(is_so):
     """Wait for what another thread is about to do."""
-    for _ in range(2000):
+    for _ in range(20_000):
         if is_so():
             return
         threading.Event().wait(0.001)
@@ -36,7 +36,7 @@ class Writer:
         self.batches.append(list(batch))
         self.begun.set()
         if len(self.batches) == 1:
-            self.release.wait(5)
+            self.release.wait(30)
         if INTERRUPT in batch:
             raise KeyboardInterrupt
         return [StoreError(f"no {work}") if work < 0 else None for work in batch]
@@ -46,13 +46,13 @@ def test_what_waits_during_a_write_is_written_together_in_its_order():
     writer = Writer()
     group = GroupCommit(writer)
     threads = in_threads([lambda: group.submit(1)])
-    assert writer.begun.wait(5)
+    assert writer.begun.wait(30)
     for number in range(2, 6):
         threads += in_threads([lambda n=number: group.submit(n)])
         wait_until(lambda n=number: len(group._waiting) >= n - 1)
     writer.release.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     assert writer.batches == [[1], [2, 3, 4, 5]]
 
 
@@ -75,13 +75,13 @@ def test_an_interrupted_write_is_told_to_all_in_it_and_the_next_one_works():
             told.append((work, type(error)))
 
     threads = in_threads([lambda: submit(1)])
-    assert writer.begun.wait(5)
+    assert writer.begun.wait(30)
     for number, work in enumerate((INTERRUPT, 3), 1):
         threads += in_threads([lambda w=work: submit(w)])
         wait_until(lambda n=number: len(group._waiting) >= n)
     writer.release.set()
     for thread in threads:
-        thread.join(5)
+        thread.join(30)
     # Whoever leads sees the interrupt, the others that nothing was acknowledged.
     assert sorted(work for work, _ in told) == [3, INTERRUPT]
     assert {kind for _, kind in told} == {StoreError, KeyboardInterrupt}

@@ -177,7 +177,7 @@ def test_a_commit_made_during_the_purge_keeps_its_content(hub, remote, erased):
     other = DatasetRemote(REPO, token=ANNA, endpoint=hub.endpoint)
 
     def push():
-        if fault.reached.wait(10):
+        if fault.reached.wait(30):
             other.commit(other.snapshot(), add={"late.parquet": b"late"}, message="m")
             fault.release()
 

@@ -582,7 +582,7 @@ def test_an_erasure_while_rows_come_back_wins(make, world, remote, monkeypatch):
 
     monkeypatch.setattr(outbox, "Graves", graves)
     b.sync.tick()
-    erasing.join(5)
+    erasing.join(30)
     assert list(b.store.ratings()) == []
     b.sync.tick()
     assert raw_ids(remote) == []
@@ -606,7 +606,7 @@ def waiting_sync(make, remote, **changes):
 
     a.sync.tick = counted
     a.sync.start()
-    assert done.acquire(timeout=5)
+    assert done.acquire(timeout=30)
     return a, done
 
 
@@ -614,11 +614,11 @@ def test_the_thread_restores_and_then_carries_when_woken(make, remote):
     a, done = waiting_sync(make, remote, floor_seconds=0.0)
     a.answer()
     a.sync.wake()
-    assert done.acquire(timeout=5)
+    assert done.acquire(timeout=30)
     assert a.sync.health().outbox_rows == 0
     assert a.sync.health().restored_rows == 0
     a.sync.stop()
-    a.sync._thread.join(5)
+    a.sync._thread.join(30)
     assert not a.sync._thread.is_alive()
 
 
@@ -627,15 +627,15 @@ def test_a_bug_in_a_round_is_told_without_its_words_and_does_not_end_the_thread(
     a.answer()
     remote.faults = [("snapshot", lambda: {}["secret"])]
     a.sync.wake()
-    assert done.acquire(timeout=5)
+    assert done.acquire(timeout=30)
     a.sync.wake()
-    assert done.acquire(timeout=5)
+    assert done.acquire(timeout=30)
     assert a.sync.health().outbox_rows == 0
     a.sync._failed(KeyError("secret"))
     assert "KeyError" in a.sync.health().last_error
     assert "secret" not in a.sync.health().last_error
     a.sync.stop()
-    a.sync._thread.join(5)
+    a.sync._thread.join(30)
 
 
 def test_stopping_carries_what_waits_and_starting_twice_starts_once(make, remote):
@@ -645,7 +645,7 @@ def test_stopping_carries_what_waits_and_starting_twice_starts_once(make, remote
     assert a.sync._thread is thread
     a.answer()
     health = a.sync.stop()
-    thread.join(5)
+    thread.join(30)
     assert health.outbox_rows == 0
     assert not thread.is_alive()
 
@@ -656,17 +656,17 @@ def test_stopping_carries_what_waits_though_the_thread_hangs_in_the_remote(make,
 
     def hang():
         hangs.set()
-        release.wait(10)
+        release.wait(30)
 
     rows = a.answer()
     remote.faults = [("snapshot", hang)]
     a.sync.wake()
-    assert hangs.wait(5)
+    assert hangs.wait(30)
     health = a.sync.stop(flush_seconds=0.05)
     assert (health.outbox_rows, health.last_error) == (0, None)
     assert raw_ids(remote) == ids(rows)
     release.set()
-    a.sync._thread.join(5)
+    a.sync._thread.join(30)
     assert raw_ids(remote) == ids(rows)
 
 
@@ -676,15 +676,15 @@ def test_stopping_carries_what_came_while_the_thread_brings_rows_back(make, remo
     a.sync.tick()
     b.sync = Sync(b.store, remote)
     reached, release = threading.Event(), threading.Event()
-    remote.faults = [("read", lambda: reached.set() or release.wait(10))]
+    remote.faults = [("read", lambda: reached.set() or release.wait(30))]
     b.sync.start()
-    assert reached.wait(5)
+    assert reached.wait(30)
     b.answer()
     health = b.sync.stop(flush_seconds=0.05)
     assert health.outbox_rows == 0
     assert raw_ids(remote) == ids(a.answered + b.answered)
     release.set()
-    b.sync._thread.join(5)
+    b.sync._thread.join(30)
     assert ids(b.store.ratings()) == ids(a.answered + b.answered)
 
 

@@ -177,7 +177,7 @@ def test_a_purge_spares_rows_that_are_sent_again_while_it_runs(make, world, hub,
     fault = hub.fail("lfs-delete", "pause")
 
     def push():
-        if fault.reached.wait(10):
+        if fault.reached.wait(30):
             b.clock.now += timedelta(hours=1)
             b.sync.flush()
             fault.release()
@@ -375,7 +375,7 @@ def test_sigterm_carries_what_waits_within_ten_seconds_or_leaves_it_on_the_disk(
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=30)
-    assert time.monotonic() - started < seconds + 2
+    assert time.monotonic() - started < 10
     assert process.returncode == 143
     hub.calm()
     assert int(rest) == (3 if fault else 0)
@@ -395,7 +395,7 @@ def test_sigterm_carries_what_came_while_rows_were_brought_back(hub, make, tmp_p
         a.sync.flush()
     hangs = hub.fail("resolve", "hang", count=1000, method="GET")
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(tmp_path / "x.sqlite3"), hub.endpoint, "4", "at once"],
+        [sys.executable, "-c", SERVER, str(tmp_path / "x.sqlite3"), hub.endpoint, "8", "at once"],
         cwd=ROOT,
         env=os.environ | hub.environment(tmp_path / "home", token=ANNA),
         stdin=subprocess.PIPE,
@@ -403,7 +403,7 @@ def test_sigterm_carries_what_came_while_rows_were_brought_back(hub, make, tmp_p
         text=True,
     )
     kept = process.stdout.readline().split()
-    assert hangs.reached.wait(20)
+    assert hangs.reached.wait(30)
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=30)
     assert (process.returncode, int(rest)) == (143, 0)
