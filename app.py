@@ -129,6 +129,7 @@ from shell.style import (
     SCROLL_TO_HEADING,
     SCROLL_TO_LOOP,
 )
+from shell.sweeping import Sweeper, sweeping
 from shell.updates import Update
 from shell.waiting import PLACE, SAY_PLACE, WAITING_ID, PoliteQueue, waiting_html
 from shell.wording import (
@@ -421,10 +422,14 @@ def _quiet(step: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
 
 
 class _Memory:
-    """What stays between two clicks: the visit, here, and the sealed history, in the browser."""
+    """What stays between two clicks: the visit, here, and the sealed history, in the browser.
+
+    Who answers outlives the photo: they may want their answers deleted long after.
+    """
 
     def __init__(self) -> None:
         self.visit = gr.State(None, time_to_live=CACHE_SECONDS[1])
+        self.rater = gr.State(None)
         self.history = gr.BrowserState("", storage_key=HISTORY_KEY, secret=HISTORY_KEY)
 
 
@@ -752,8 +757,8 @@ def _add_erasure(handlers: JudgingHandlers, memory: _Memory, blind: _BlindPage) 
     stale = [blind.chart, blind.progress, blind.why]
     erasing = erase.click(
         for_visitor(handlers.erase),
-        [code, memory.history, memory.visit],
-        [outcome, code, memory.history, storage, *stale, memory.visit],
+        [code, memory.history, memory.rater, memory.visit],
+        [outcome, code, memory.history, storage, *stale, memory.rater, memory.visit],
         **_QUICK,
     )
     erasing.success(None, memory.history, None, js=CLEAR_RECORD)
@@ -866,8 +871,8 @@ def _wire_result(
     ]
     blind.done.click(
         for_visitor(handlers.answer),
-        [*blind.answers, *known],
-        [*blind.tiles, *revealed],
+        [*blind.answers, memory.history, memory.rater, memory.visit],
+        [*blind.tiles, memory.rater, *revealed],
         **_QUICK,
     )
     for button in (blind.undo, blind.undo_before):
@@ -1001,6 +1006,12 @@ def _mcp_door(page: gr.Blocks) -> tuple[type[McpDoor], tuple[()], dict[str, Any]
 
     place = {"folder": Path(page.GRADIO_CACHE), "uploads": page.upload_file_set}
     return McpDoor, (), {**place, "is_ready": is_ready}
+
+
+def sweeper_of(page: gr.Blocks, folder: Path, *, seconds: float = CACHE_SECONDS[1]) -> Sweeper:
+    """Return what deletes old files of visitors, and spares those that the page itself shows."""
+    kept = [path for block in page.blocks.values() for path in block.keep_in_cache]
+    return Sweeper(folder, seconds=seconds, spared=kept, known=page.upload_file_set)
 
 
 def queue_length(page: gr.Blocks) -> int:
@@ -1146,7 +1157,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 limiter=limiter,
                 page=page,
             )
-            with running(sync), contextlib.closing(loops):
+            sweeper = sweeper_of(page, Path(cache))
+            with (
+                running(sync),
+                contextlib.closing(loops),
+                sweeping(sweeper, every=CACHE_SECONDS[0]),
+            ):
                 serve(page, settings)
     except KeyboardInterrupt:  # SIGTERM or Ctrl-C while the model loads.
         return 0

@@ -81,7 +81,8 @@ class OpenPhoto:
             left: Indices of faces to leave as they are, which only the people shown can allow.
 
         Raises:
-            InvalidArgumentError: A strength is not a number in [0, 1], or an index names no face.
+            InvalidArgumentError: A strength is not a number in [0, 1], an index names no face, or
+                a face cannot be left.
             FaceFailedError: A face could not be anonymized and is not to be covered.
         """
         wanted = dict.fromkeys(range(len(self.faces)), check_strength(strength))
@@ -91,6 +92,7 @@ class OpenPhoto:
                 f"`strengths` and `left` must name faces from 0 to {len(self.faces) - 1}, got "
                 f"{sorted(unknown)}. The largest face is 0."
             )
+        self.check_left(left)
         wanted |= own
         requests = {
             i: replace(request, strength=wanted[i])
@@ -113,6 +115,25 @@ class OpenPhoto:
             if isinstance(variant, FaceFailedError):
                 raise variant
         return [variant for variant in variants if isinstance(variant, Variant)]
+
+    def check_left(self, left: Collection[int]) -> None:
+        """Check that faces can be left as they are: nothing that was found is inside them.
+
+        Args:
+            left: Indices of faces.
+
+        Raises:
+            InvalidArgumentError: A smaller face was found inside one of them. It is replaced with
+                that face and is none of `faces`, so nobody could anonymize it.
+        """
+        for index in sorted(left):
+            if n_inside := self.faces[index].n_inside:
+                raise InvalidArgumentError(
+                    "`left` must name no face that has a smaller one inside it, got face "
+                    f"{index + 1} of {len(self.faces)} (smaller faces found inside: {n_inside}). "
+                    "Nobody could anonymize what is inside. Give the face a strength, or cut the "
+                    "photo down to the other faces."
+                )
 
     @cached_property
     def requests(self) -> Mapping[int, FaceRequest]:
@@ -163,8 +184,10 @@ class OpenPhoto:
             left: Indices of faces to leave as they are.
 
         Raises:
+            InvalidArgumentError: A face cannot be left.
             FaceFailedError: A face could not be anonymized and is not to be covered.
         """
+        self.check_left(left)
         failures = {i: why for i, why in self._prepared.failures.items() if i not in left}
         failures |= {i: result.failure for i, result in results.items() if result.failure}
         if failures and not self.solid_on_failure:

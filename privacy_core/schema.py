@@ -74,12 +74,15 @@ class Face:
             left, base of the nose.
         score: The detector's confidence, larger is surer; comparable within one detector only.
         detector: Name of the detector.
+        n_inside: Smaller faces detected within its M; they are replaced with it, so it is never
+            left as it is.
     """
 
     box: tuple[float, float, float, float]
     landmarks: NDArray[np.float64]
     score: float
     detector: str
+    n_inside: int = 0
 
 
 @dataclass(frozen=True)

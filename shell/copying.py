@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
-from feedback import FeedbackError, RatingStore
+from feedback import DATABASE_NAME, FeedbackError, RatingStore
 from feedback.columns import SCHEMA_VERSION
 from feedback.remote.base import NullRemote, Remote
 from feedback.remote.opening import open_remote
@@ -26,6 +27,13 @@ FLUSH_SECONDS = 6.0
 """Time to copy what waits when the app is stopped; the rest of ten seconds is for ending."""
 WATCH_SECONDS = 5.0
 _LIBRARIES = ("gradio", "torch", "huggingface_hub")
+_STORE_FAULT = (
+    "The store of ratings must be whole, writable and free, got it otherwise. What is wrong, and "
+    "what to do, is in the app's log."
+)
+_IN_LOG = "(named in the app's log)"
+_NAMING = re.compile(r"(?<!\S)(?!NAME/REPO\b)\S*[/\\](?:\S*[^\s.,;:])?|'\w+'")
+"""A path, a repository's name, or a word that somebody gave; not the form of such a name."""
 
 
 def open_copy(
@@ -123,9 +131,25 @@ def health_report(
         "pending_erasures": health.pending_erasures,
         "foreign_shards": len(health.foreign_shards),
         "unreadable_rows": health.unreadable_rows,
-        "last_error": fault or health.last_error,
+        "last_error": _unnamed(fault or health.last_error, health.remote),
         **(asdict(load()) if load else {}),
     }
+
+
+def _unnamed(sentence: str | None, remote: str) -> str | None:
+    """Return what went wrong without the names and places in it: those are for the log.
+
+    Args:
+        sentence: Fit for whoever runs the app.
+        remote: Its name, "the private dataset name/repo".
+    """
+    if sentence is None:
+        return None
+    if DATABASE_NAME in sentence:
+        return _STORE_FAULT
+    if "/" in remote:  # Without its first letter, which may begin the sentence.
+        sentence = sentence.replace(remote[1:], remote[1:].rpartition(" ")[0])
+    return _NAMING.sub(_IN_LOG, sentence)
 
 
 def _watch(sync: Sync, stopped: threading.Event) -> None:

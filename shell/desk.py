@@ -266,19 +266,20 @@ class RatingDesk:
         """Erase the stored answers that belong to a code, or without one to this visit.
 
         Returns:
-            The receipt; None if this visit stored nothing and only the browser has answers.
+            The receipt; None if this visit knows of nothing stored, and only the browser has
+                answers.
 
         Raises:
             ForgedTokenError: The code is mistyped or not ours.
-            InvalidRatingError: No code, nothing stored in this visit, nothing in the browser.
+            InvalidRatingError: No code, nothing known to be stored, nothing in the browser.
             StoreError: The store could not be written.
         """
         rater = recover_rater(self._keys, code) if code.strip() else visit.rater
         if rater is None:
             if not history:
                 raise InvalidRatingError(
-                    "`code` must be given, got none, and no answer was saved in this visit. "
-                    "Enter the code that was shown when your answers were saved."
+                    "`code` must be given, got none, and this page knows of no answer that was "
+                    "saved. Enter the code that was shown when your answers were saved."
                 )
             visit.answered.clear()
             return None

@@ -95,9 +95,10 @@ class McpDoor:
             if text := self._fault(message):
                 await answer(send, 200, _error(number, _WRONG, text))
                 return
-            photo = self._take_photo(message["params"])
-            if photo == "":
-                await answer(send, 200, _refusal(number, PHOTO_ARGUMENT))
+            try:
+                photo = self._take_photo(message["params"])
+            except PhotoError as error:
+                await answer(send, 200, _refusal(number, str(error)))
                 return
             send = _in_parts(message["params"], send)
         await self._pass_on(scope, receive, send, message=message, photo=photo)
@@ -134,22 +135,31 @@ class McpDoor:
         return "`arguments` must be numbers, texts and lists of them, got others. See the schema."
 
     def _take_photo(self, params: dict[str, Any]) -> str | None:
-        """Put the address of an upload in the photo's place.
+        """Put the address of an upload of this call's own in the photo's place.
+
+        Others may have uploaded the same photo, and then it has the same path: what is taken here
+        leaves theirs, and nothing that happens to it later can reach them.
 
         Returns:
-            The upload's path, "" if it is none, and None where there is no photo to take.
+            The own upload's path, None where there is no photo to take.
+
+        Raises:
+            PhotoError: It is no photo that was sent here, or is gone.
         """
         arguments = params.get("arguments") or {}
         if "photo" not in arguments:
             return None  # What needs one will say so.
         photo = arguments["photo"]
         if not isinstance(photo, str) or not _is_tool(params["name"], _WITH_PHOTO):
-            return ""
+            raise PhotoError(PHOTO_ARGUMENT)
         if photo.startswith("data:"):
-            path = self._stored(photo)
+            path = self._stored(_decoded(photo))
         else:
             named = photo.partition(OWN_FILE)[2] or photo
-            path = next((p for p in (named, unquote(named)) if p in self._uploads), "")
+            sent = next((p for p in (named, unquote(named)) if p in self._uploads), None)
+            if sent is None:
+                raise PhotoError(PHOTO_ARGUMENT)
+            path = self._stored(take_upload(sent, self._uploads))
         arguments["photo"] = f"http://localhost{OWN_FILE}{path}"
         return path
 
@@ -159,20 +169,28 @@ class McpDoor:
             with contextlib.suppress(PhotoError):
                 take_upload(photo, self._uploads)
 
-    def _stored(self, text: str) -> str:
-        """Store a photo that came as text as if it had been uploaded; return its path."""
-        head, _, encoded = text.partition(",")
-        if not head.endswith(";base64"):
-            return ""
-        try:
-            data = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
-            return ""
+    def _stored(self, data: bytes) -> str:
+        """Store a photo as if it had been uploaded, where no other can lie; return its path."""
         path = self._folder / secrets.token_hex(16) / "photo"
         path.parent.mkdir(parents=True)
         path.write_bytes(data)
         self._uploads.update([str(path)])
         return str(path)
+
+
+def _decoded(text: str) -> bytes:
+    """Return the bytes of a photo that came as text.
+
+    Raises:
+        PhotoError: It is no text of that form.
+    """
+    head, _, encoded = text.partition(",")
+    if not head.endswith(";base64"):
+        raise PhotoError(PHOTO_ARGUMENT)
+    try:
+        return base64.b64decode(encoded, validate=True)
+    except binascii.Error as error:
+        raise PhotoError(PHOTO_ARGUMENT) from error
 
 
 def _is_tool(name: object, calls: Collection[str]) -> bool:

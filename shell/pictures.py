@@ -10,8 +10,10 @@ import itertools
 import math
 import secrets
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -63,13 +65,30 @@ class PictureFolder:
 class Uploads(set[str]):
     """The paths that the server gave to uploads, as often as it gave each of them.
 
-    Gradio names a file by its content: two visitors with one photo get one path.
+    Gradio names a file by its content: two visitors with one photo get one path. It adds paths in
+    one thread and takes out those of files that it deleted in another.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._again: dict[object, int] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the paths of this moment, whatever comes in meanwhile."""
+        with self._lock:
+            return iter(tuple(super().__iter__()))
+
+    def __isub__(self, paths: AbstractSet[object]) -> Self:
+        """Forget paths whose files were deleted, however often they were uploaded."""
+        with self._lock:
+            for path in paths:
+                self._again.pop(path, None)
+            return super().__isub__(paths)
+
+    def add(self, path: str) -> None:
+        """Add what was uploaded once."""
+        self.update([path])
 
     def update(self, *paths: Iterable[str]) -> None:
         """Add what was uploaded."""
@@ -77,7 +96,10 @@ class Uploads(set[str]):
             for path in itertools.chain(*paths):
                 if path in self:
                     self._again[path] = self._again.get(path, 0) + 1
-                self.add(path)
+                else:
+                    # A count may be left of uploads that were taken out in another way.
+                    self._again.pop(path, None)
+                super().add(path)
 
     def discard(self, path: object) -> None:
         """Take a path out once."""

@@ -136,7 +136,8 @@ class Visit:
         """Leave a person as they are from now on, which only they can allow.
 
         Raises:
-            PrivacyDialError: There is no such face, no permission, or no other face to anonymize.
+            PrivacyDialError: There is no such face, no permission, no other face to anonymize, or
+                a smaller face inside it.
         """
         index = self.index(number)
         if has_permission is not True:
@@ -150,6 +151,7 @@ class Visit:
                 "At least one face must be anonymized, got none. Let another one be anonymized "
                 "first, or use your own photo as it is."
             )
+        self.photo().check_left(left)  # before it is kept, or no variant could be made any more
         self.left = left
 
     def anonymize_face(self, number: int) -> None:

@@ -266,8 +266,8 @@ def erased_line(receipt: Receipt | None, *, say: Speaker = ENGLISH) -> str:
     """Say what was deleted, and what is still to follow."""
     if receipt is None:
         return say(
-            "**Deleted:** your browser's record of your answers. Nothing was saved on this server "
-            "in this visit."
+            "**Deleted:** your browser's record of your answers. This page knows of none saved on "
+            "this server; if a code was ever shown to you, enter it to delete those too."
         )
     here = say(
         "**Deleted:** {n} rows here, and your browser's record of your answers.",

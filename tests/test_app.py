@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import operator
 import re
 import signal
 from dataclasses import replace
@@ -31,7 +32,7 @@ from shell import pictures
 from shell import visit as visits
 from shell.desk import Clicks, RatingDesk
 from shell.handlers.protect import PhotoHandlers
-from shell.pictures import PictureFolder, tile
+from shell.pictures import PictureFolder, Uploads, tile
 from shell.routes import PUBLIC_CALLS
 from shell.visit import Visit, working_photo
 from shell.wording import (
@@ -259,6 +260,46 @@ def test_answers_of_this_visit_are_erased_without_a_code(running, visitor, portr
     assert len(running.rows()) == before
     with pytest.raises(RefusedError, match="Enter the code"):
         visitor.call("erase", "")
+
+
+def test_answers_are_erased_without_a_code_after_the_photo_was_dropped(running, visitor, portrait):
+    before = len(running.rows())
+    visitor.open(portrait)
+    answer(visitor, ask(visitor), consent=True)
+    drop_the_photo(running, visitor)
+    with pytest.raises(RefusedError, match="photos are dropped after a while"):
+        visitor.call("turn", 0.5)
+    assert visitor.call("erase", "")[0].startswith("**Deleted:** 5 rows here")
+    assert len(running.rows()) == before
+
+
+def test_a_pseudonym_outlives_the_photo_and_its_code_still_erases_all(running, visitor, portrait):
+    before = len(running.rows())
+    visitor.open(portrait)
+    first = chosen_text(answer(visitor, ask(visitor), consent=True))
+    (code,) = re.findall(r"`([0-9A-Z-]{39})`", first)
+    drop_the_photo(running, visitor)
+    visitor.open(portrait)
+    assert "code" not in chosen_text(answer(visitor, ask(visitor), consent=True)).lower()
+    assert len({row.rater_id for row in running.rows()[before:]}) == 1
+    visitor.call("erase", code)
+    assert len(running.rows()) == before
+
+
+def test_a_page_that_knows_of_no_saved_answers_does_not_say_that_there_are_none(visitor, portrait):
+    visitor.open(portrait)
+    answer(visitor, ask(visitor), consent=False)
+    said = visitor.call("erase", "")[0]
+    assert "knows of none" in said
+    assert "if a code was ever shown" in said
+
+
+def drop_the_photo(running, visitor):
+    """Let a quarter of an hour pass for what a session holds of a photo."""
+    held = running.page.app.state_holder.session_data[visitor.session]
+    for key, (seconds, since) in held._state_ttl.items():
+        held._state_ttl[key] = (seconds, since - timedelta(hours=1))
+    running.page.app.state_holder.delete_state(visitor.session, expired_only=True)
 
 
 def test_a_mistyped_code_erases_nothing(running, visitor):
@@ -628,6 +669,39 @@ def test_an_upload_that_is_gone_is_asked_for_again(tmp_path):
         pictures.take_upload(gone, {gone})
 
 
+@pytest.mark.parametrize("forget", [operator.isub, set.difference_update])
+def test_an_upload_after_old_ones_were_swept_away_is_deleted_when_it_is_read(tmp_path, forget):
+    photo, uploads = tmp_path / "photo.jpg", Uploads()
+    uploads.update([str(photo)])
+    uploads.update([str(photo)])
+    # As Gradio sweeps: the file first, then its path.
+    forget(uploads, {str(photo)})
+    photo.write_bytes(PLANTED)
+    uploads.update([str(photo)])
+    assert pictures.take_upload(str(photo), uploads) == PLANTED
+    assert not photo.exists()
+
+
+def test_a_path_that_is_added_by_itself_counts_like_an_upload(tmp_path):
+    photo, uploads = tmp_path / "photo.jpg", Uploads()
+    photo.write_bytes(PLANTED)
+    for _ in range(2):
+        uploads.add(str(photo))
+    assert [pictures.take_upload(str(photo), uploads) for _ in range(2)] == [PLANTED] * 2
+    assert not photo.exists()
+
+
+def test_an_upload_that_comes_in_during_a_sweep_does_not_end_it():
+    uploads = Uploads()
+    uploads.update(["a", "b"])
+    seen = set()
+    for number, path in enumerate(uploads):
+        uploads.update([f"new-{number}"])
+        seen.add(path)
+    assert seen == {"a", "b"}
+    assert set(uploads) == {"a", "b", "new-0", "new-1"}
+
+
 @pytest.mark.parametrize("meta", [{}, {"meta": {"_type": "gradio.FileData"}}])
 def test_a_file_that_was_not_uploaded_is_neither_read_nor_deleted(
     visitor, portrait, tmp_path, meta
@@ -721,8 +795,8 @@ def test_the_store_and_the_keys_are_never_served(running, visitor):
 
 def test_state_and_pictures_live_fifteen_minutes(running):
     states = [b for b in running.page.blocks.values() if type(b) is app.gr.State]
-    assert len(states) == 2
-    assert {s.time_to_live for s in states} == {timedelta(minutes=15).total_seconds()}
+    # Who answers, without any picture, is known as long as the tab is open.
+    assert sorted(s.time_to_live for s in states) == [15 * 60, 15 * 60, math.inf]
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from feedback import Consent, Keys, RatingStore
+from feedback.errors import RemoteRefusedError
+from feedback.remote import hub as refusals
 from feedback.remote.base import NullRemote
 from feedback.sync.erasure import Receipt
 from feedback.sync.health import Health
@@ -23,6 +25,7 @@ from shell import copying
 from shell.copying import health_report, open_copy, running
 from shell.wording import erased_line, storage_line
 from tests.feedback.conftest import World
+from tests.feedback.memory_remote import MemoryRemote
 from tests.hub_server import HubServer
 from tests.ports import free_ports
 from tests.privacy_core.tiny import write_tiny_model
@@ -190,6 +193,73 @@ def test_health_names_no_repository(store, hub, world):
     told = str(report(sync))
     assert "anna" not in told
     assert TOKEN not in told
+
+
+def refusing(error):
+    """Return a remote that refuses everything with an error."""
+
+    def refuse():
+        raise error
+
+    remote = MemoryRemote()
+    remote.faults = [("snapshot", refuse)]
+    return remote
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (refusals.no_rights, "The token must have the right to write to the private dataset, got"),
+        (refusals.missing, "The private dataset must exist and be open to this token, got neither"),
+        (lambda name: refusals.not_as_visible(name, "private"), "The private dataset must be pri"),
+        (lambda name: refusals.renamed(name, "ben/stolen.rows"), "got it renamed to (named in th"),
+        (lambda name: refusals.renamed(name, "anna/ratings2"), "got it renamed to (named in the"),
+        (lambda name: RemoteRefusedError(f"x/b.parquet must be in {name}."), "the private dataset"),
+    ],
+)
+def test_health_says_what_is_wrong_with_the_copy_and_not_which_it_is(store, world, error, told):
+    remote = MemoryRemote()
+    sync = Sync(store, refusing(error(remote.name)))
+    keep_page(store, world)
+    whole = sync.tick().last_error
+    assert "anna/ratings" in whole
+    sentence = report(sync)["last_error"]
+    assert told in sentence
+    for name in ("anna", "/ratings", "ben", "stolen", "x/b", "parquet"):
+        assert name not in sentence
+    if "Ratings are kept on this machine." in whole:
+        assert sentence.endswith("Ratings are kept on this machine.")
+
+
+def test_health_of_a_store_that_cannot_be_read_names_no_path(store, world, capsys, monkeypatch):
+    monkeypatch.setattr(copying, "WATCH_SECONDS", 0.02)
+    sync = Sync(store, NullRemote())
+    keep_page(store, world)
+    with store.database.reading() as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA shrink_memory")
+    with store.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (store.path.stat().st_size - 4096))
+    with running(sync):
+        said, deadline = "", time.monotonic() + 60
+        while "The copy of the ratings:" not in said and time.monotonic() < deadline:
+            said += capsys.readouterr().err
+    # Who runs the app needs the place, and nobody else.
+    assert f"{store.path} must be a whole SQLite file" in said
+    sentence = report(sync)["last_error"]
+    assert "The store of ratings must be" in sentence
+    assert "/" not in sentence
+    assert "sqlite" not in sentence.lower()
+
+
+def test_health_repeats_no_word_of_how_the_copy_was_named(store):
+    remote, fault = open_copy(store, dataset="anna", token=TOKEN)
+    assert "'anna'" in fault
+    sentence = report(Sync(store, remote), fault=fault)["last_error"]
+    assert "anna" not in sentence
+    assert "`dataset` must be NAME/REPO" in sentence
+    assert "kept on this disk only" in sentence
 
 
 # --- The whole app as a process ------------------------------------------------------------------

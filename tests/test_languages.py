@@ -6,6 +6,7 @@ import ast
 import functools
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,7 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import app
+from privacy_core.anonymize import Anonymizer
 from privacy_core.audit.gate import decide
+from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError, PhotoError
 from privacy_core.faces import read_photo
 from privacy_core.privacy import NOT_COVERED
@@ -46,9 +49,11 @@ from shell.models import RunView, StepView
 from shell.previews import Preview, preview_html
 from shell.routes import CRASHED, NOT_UNDERSTOOD, PUBLIC_CALLS, _is_refusal
 from shell.sign_in import OWN_NAME
+from shell.visit import Visit
 from shell.waiting import PLACE, SAY_PLACE, waiting_html
 from shell.wording import number_text
 from tests import loop_runs
+from tests.privacy_core.tiny import FixedDetector, face_at, smooth_photo, write_tiny_model
 
 ROOT = Path(__file__).parent.parent
 SHELL = (ROOT / "app.py", *sorted((ROOT / "shell").rglob("*.py")))
@@ -257,6 +262,21 @@ def test_a_fault_in_a_call_is_said_in_the_language_of_its_request(page):
     assert caught.value.title == "Das hat nicht geklappt"
     with pytest.raises(gr.Error, match="must be open in this tab"):
         turn(asking("en-GB"), 0.5, None)
+
+
+def test_a_face_that_cannot_be_left_is_told_in_german_and_not_left(page, tmp_path):
+    backend = EmbeddedBackend.load(write_tiny_model(tmp_path / "model"))
+    faces = (replace(face_at(20, 15), n_inside=1), face_at(150, 60, 0.6))
+    visit = Visit()
+    visit.open(
+        Anonymizer(backend, FixedDetector(*faces)), smooth_photo(160, 260), source="own_photo"
+    )
+    leave = next(fn.fn for fn in page.fns.values() if fn.name == "leave_face")
+    with pytest.raises(gr.Error) as caught:
+        leave(asking("de"), True, 1, 0.8, visit)
+    assert "Gesicht 1 von 2 ist so eines (kleinere Gesichter darin: 1)." in caught.value.message
+    assert english_words([caught.value.message]) == set()
+    assert visit.left == frozenset()
 
 
 def test_a_bug_is_still_a_fault_of_the_server_in_german():

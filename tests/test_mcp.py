@@ -7,6 +7,7 @@ import io
 import json
 import time
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import anyio
 import httpx
@@ -17,6 +18,7 @@ from PIL import Image
 
 from shell.limits import TOOL, Allowance, Buckets, Limiter, Limits
 from shell.mcp_door import DOOR, McpDoor
+from shell.pictures import take_upload
 from shell.routes import PUBLIC_CALLS, SmallBodies
 from tests.page_server import (  # noqa: F401 - fixtures come by their names
     API,
@@ -122,6 +124,29 @@ def test_an_upload_is_taken_by_its_path_or_its_address_here_and_only_once(
     address = f"https://somewhere.example{API}/file={again}"
     assert not call(running, "anonymize", {"photo": address})["result"]["isError"]
     assert "sent here" in said(call(running, "anonymize", {"photo": address}))
+
+
+@pytest.mark.parametrize("strength", [0.6, "much"])
+def test_a_call_takes_one_upload_of_a_photo_and_leaves_those_of_others(
+    running, visitor, astronaut, strength
+):
+    photo = jpeg(astronaut, comment=f"others-{strength}")
+    (path,) = {visitor.upload(photo, "photo.jpg")["path"] for _ in range(3)}
+    before = set(running.served_files())
+    answer = call(running, "anonymize", {"photo": path, "strength": strength})
+    assert bool(answer["result"]["isError"]) is (strength == "much"), said(answer)
+    made = set(running.served_files()) - before
+    assert {file.name for file in made} == ({"privacy-dial.png"} if strength == 0.6 else set())
+    uploads = running.page.upload_file_set
+    assert [take_upload(path, uploads) for _ in range(2)] == [photo, photo]
+    assert path not in uploads
+    assert not Path(path).exists()
+
+
+def test_an_upload_that_is_gone_is_asked_for_again(running, visitor, portrait):
+    path = visitor.upload(portrait, "photo.jpg")["path"]
+    Path(path).unlink()
+    assert "must still be there" in said(call(running, "anonymize", {"photo": path}))
 
 
 def test_what_needs_no_photo_is_answered(running):

@@ -66,8 +66,8 @@ def test_an_open_page_takes_no_odd_token_choice_or_history(running, opened, toke
     before = running.store.stats()
     real = ask(opened)
     for values in (
-        [token, "A", JUST_FINE, None, ["keep"], "", None],
-        [real, best, JUST_FINE, None, ["keep"], history, None],
+        [token, "A", JUST_FINE, None, ["keep"], "", None, None],
+        [real, best, JUST_FINE, None, ["keep"], history, None, None],
     ):
         response = opened.post(json.dumps(opened.body_of("answer", values)).encode())
         assert not response.is_success or values[1] in (*"ABCD",)
@@ -77,11 +77,11 @@ def test_an_open_page_takes_no_odd_token_choice_or_history(running, opened, toke
 @pytest.mark.parametrize(
     ("name", "values"),
     [
-        ("answer", ["p1.1." + "A" * 9_000, "A", JUST_FINE, None, ["keep"], "", None]),
-        ("answer", ["", NONE, None, WHY_NOT[0], ["keep"], "", None]),
+        ("answer", ["p1.1." + "A" * 9_000, "A", JUST_FINE, None, ["keep"], "", None, None]),
+        ("answer", ["", NONE, None, WHY_NOT[0], ["keep"], "", None, None]),
         ("undo", ["", None]),
-        ("erase", ["x" * 300, "", None]),
-        ("erase", ["0000-0000-0000-0000-0000-0000-0000-0000", "", None]),
+        ("erase", ["x" * 300, "", None, None]),
+        ("erase", ["0000-0000-0000-0000-0000-0000-0000-0000", "", None, None]),
         ("turn", [7.5, None]),
     ],
     ids=["long-token", "none-without-token", "undo-nothing", "long-code", "wrong-code", "strength"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 from privacy_core.anonymize import Anonymizer
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.errors import InvalidArgumentError, PhotoError
+from privacy_core.faces import HogDetector
+from privacy_core.faces.cascade import without_hidden
 from privacy_core.schema import AttributePolicy, Face
 from shell.face_words import place_label
 from shell.pictures import PREVIEW_SIDE, numbered
@@ -69,6 +72,19 @@ def test_one_face_at_least_is_anonymized(opened):
     with pytest.raises(InvalidArgumentError, match="At least one face must be anonymized"):
         opened.leave_face(2, has_permission=True)
     assert opened.left == {0}
+
+
+def test_a_face_with_a_smaller_one_inside_it_is_not_left(anonymizer):
+    visit = Visit()
+    outer = Anonymizer(anonymizer.backend, FixedDetector(replace(FACES[0], n_inside=1), FACES[1]))
+    visit.open(outer, PHOTO, source="own_photo")
+    visit.set_policy(AttributePolicy(keep=("smiling",)))
+    with pytest.raises(InvalidArgumentError, match="face 1 of 2"):
+        visit.leave_face(1, has_permission=True)
+    assert visit.left == frozenset()
+    assert visit.variant(0.8).protected
+    visit.leave_face(2, has_permission=True)
+    assert visit.variant(0.8).left == (2,)
 
 
 def test_a_new_photo_forgets_strengths_and_permissions(anonymizer, opened):
@@ -275,6 +291,33 @@ def test_each_face_is_turned_left_and_anonymized_again(visitor, pair):
     controls = visitor.call("follow_dial", 2, 0.8)
     assert "for each face" in controls[-2]
     assert visitor.call("choose_face", 0, 0.8)[-2] == 0
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Let the detector find one more face, in the middle of the largest."""
+    detect = HogDetector.detect
+
+    def and_one_inside(self, pixels):
+        largest, *others = detect(self, pixels)
+        middle = largest.landmarks.mean(0)
+        landmarks = middle + (largest.landmarks - middle) / 8
+        box = (*(middle - 10), *(middle + 10))
+        return without_hidden([largest, *others, Face(box, landmarks, 1.0, "held")])
+
+    monkeypatch.setattr(HogDetector, "detect", and_one_inside)
+
+
+@pytest.mark.usefixtures("held")
+def test_a_face_with_a_smaller_one_inside_it_is_refused_and_the_page_goes_on(visitor, pair):
+    assert "2 faces found" in visitor.open(pair)[3]
+    visitor.call("choose_face", 1, 0.8)
+    with pytest.raises(RefusedError, match=r"face 1 of 2 .* Give the face a strength, or cut"):
+        visitor.call("leave_face", True, 1, 0.8)
+    assert "for each face" in visitor.call("turn", 0.6)[1]
+    assert "Face 1 follows" in str(visitor.call("choose_face", 1, 0.6))
+    assert "not anonymous" not in visitor.call("download", 0.6)[1]
+    assert "Face 2: **left as it is" in visitor.call("leave_face", True, 2, 0.8)[-2]
 
 
 def test_two_faces_at_one_strength_of_their_own_share_a_line(visitor, pair):

@@ -30,7 +30,7 @@ def add_commands(commands: Commands) -> None:
     publish.add_argument("--private", metavar="NAME/REPO", help="refused as the public one")
     publish.add_argument("--variants", type=Path, metavar="DIR", help="pictures to publish too")
     publish.add_argument("--license", default="other", metavar="ID", help="of the data")
-    publish.add_argument("--dry-run", action="store_true", help="only count; nothing is sent")
+    publish.add_argument("--dry-run", action="store_true", help="only count, publish nothing")
     publish.add_argument("--yes", action="store_true", help="do not ask")
     add_source(publish)
 
@@ -64,6 +64,7 @@ def _publish(options: argparse.Namespace, surroundings: Surroundings) -> int:
     )
     if options.dry_run:
         _report(options, selection, releases, revision=None)
+        _say_what_was_sent(source)
         return DONE
     confirm(
         f"Publish {counted(len(selection.rows), 'row')} of {counted(selection.n_raters, 'rater')} "
@@ -74,6 +75,7 @@ def _publish(options: argparse.Namespace, surroundings: Surroundings) -> int:
     )
     published = publish(remote, files, private_repo_ids=private)
     _report(options, selection, releases, revision=published.revision)
+    say(f"Published as {options.repo_id} at {published.revision}; earlier revisions are gone.")
     return DONE
 
 
@@ -126,7 +128,11 @@ def _report(
             f"{counts['in_small_cells']} in cells of fewer than {K_RATERS} raters, "
             f"{counts['from_programs']} sent by programs."
         )
-    if revision is None:
-        say("Nothing was sent. Run it without `--dry-run` to publish.")
-    else:
-        say(f"Published as {options.repo_id} at {revision}; earlier revisions are gone.")
+
+
+def _say_what_was_sent(source: Source) -> None:
+    """Say what a dry run did: a store that is carried somewhere was synced to be read."""
+    sent = "Nothing was sent."
+    if source.remote is not None:
+        sent = f"Nothing was published; what waited may have been copied to {source.remote}."
+    say(f"{sent} Run it without `--dry-run` to publish.")

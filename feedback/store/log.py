@@ -169,7 +169,8 @@ class RatingStore:
         """Take back ratings of one rater for good, leaving a tombstone for each.
 
         Args:
-            rating_ids: The ratings; those already taken back are passed over.
+            rating_ids: The ratings; those already taken back are passed over, and so are those
+                that are not here any more of a rater who was erased, here or elsewhere.
             rater_id: Whose they must be.
 
         Returns:
@@ -186,6 +187,8 @@ class RatingStore:
                 found = connection.execute(
                     "DELETE FROM event WHERE rating_id = ? AND rater_id = ?", (rating_id, rater_id)
                 ).rowcount
+                if not found and self._may_be_erased(connection, rating_id, rater_id):
+                    continue
                 if not found:
                     raise InvalidRatingError(
                         "`rating_ids` must be ratings of this rater that are kept here, got "
@@ -195,6 +198,12 @@ class RatingStore:
                 bury(connection, [tombstone])
                 removed += found
         return removed
+
+    @staticmethod
+    def _may_be_erased(connection: sqlite3.Connection, rating_id: str, rater_id: str) -> bool:
+        """Return whether a rating may have gone with its rater: it is not another one's here."""
+        kept = connection.execute("SELECT 1 FROM event WHERE rating_id = ?", (rating_id,))
+        return kept.fetchone() is None and is_buried(connection, "rater", rater_id)
 
     def remove_raters(self, rater_ids: Sequence[str], *, receipt: str | None = None) -> int:
         """Remove every rating of these raters and leave a tombstone for each, in one step.

@@ -1,13 +1,12 @@
-"""Identities for a model that can be told one: drawn at random, the same for one seed.
+"""Identities for a model that can be told one: drawn at random, the same for one key.
 
-Knows IP-Adapter-FaceID's weights (Ye et al. 2023) and seeds; no face. Such weights read a unit
+Knows IP-Adapter-FaceID's weights (Ye et al. 2023) and keys; no face. Such weights read a unit
 vector from a face recogniser. Here nothing reads a face: the vector is drawn, so that it can be
 nobody's on purpose, and least of all the subject's, and no recogniser is needed.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from privacy_core.backends.generators import generator_of
 from privacy_core.errors import ModelError
+from privacy_core.noise import NoiseKey
 
 _PARTS = ("image_proj", "ip_adapter")
 _LAYERS = ("to_q", "to_k", "to_v", "to_out")
@@ -57,24 +58,23 @@ def identity_size(pipeline: Any) -> int:
     return int(reader.ff.net[0].proj.in_features)
 
 
-def drawn_identities(pipeline: Any, seeds: Sequence[int]) -> Tensor:
+def drawn_identities(pipeline: Any, keys: Sequence[NoiseKey]) -> Tensor:
     """Return what a pipeline takes as `ip_adapter_image_embeds`, with none for its comparison.
 
     Args:
         pipeline: With an identity reader.
-        seeds: One per face; one seed is one identity, unrelated to its noise.
+        keys: One per face; one key is one identity, unrelated to its noise.
 
     Returns:
         (2 n, 1, d): n times zeros, then n unit vectors.
     """
-    drawn = torch.stack([_unit_vector(seed, identity_size(pipeline)) for seed in seeds])[:, None]
+    drawn = torch.stack([_unit_vector(key, identity_size(pipeline)) for key in keys])[:, None]
     return torch.cat([torch.zeros_like(drawn), drawn]).to(pipeline.unet.dtype)
 
 
-def _unit_vector(seed: int, size: int) -> Tensor:
-    label = hashlib.sha256(f"privacy-dial identity {seed}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(label[:8], "big") >> 1)
-    return torch.nn.functional.normalize(torch.randn(size, generator=generator), dim=0)
+def _unit_vector(key: NoiseKey, size: int) -> Tensor:
+    drawn = torch.randn(size, generator=generator_of(key, "identity"))
+    return torch.nn.functional.normalize(drawn, dim=0)
 
 
 def _add_low_rank(unet: Any, weights: dict[str, Tensor]) -> None:

@@ -19,7 +19,13 @@ from torch import Tensor
 from privacy_core.backends.base import FaceRequest, GeneratedFace
 from privacy_core.diffusion.code import known_mask
 from privacy_core.diffusion.denoiser import NULL
-from privacy_core.diffusion.kept import KEPT_SHARE, keeps, kept_coordinates, values_drawn
+from privacy_core.diffusion.kept import (
+    KEPT_SHARE,
+    coordinates_of,
+    keeps,
+    kept_coordinates,
+    values_drawn,
+)
 from privacy_core.diffusion.model import EmbeddedModel, load_model
 from privacy_core.diffusion.sampler import sample
 from privacy_core.diffusion.training import SIGMA_MAX
@@ -88,6 +94,24 @@ class EmbeddedBackend:
         radius = float(code.clip_radius(code.policy_factors(policy)[None])[0])
         n_kept = int(keeps(self.model.predictor, policy).sum())
         return math.hypot(radius, self._amplitude * math.sqrt(n_kept))
+
+    def noised_part(self, codes: Tensor, likely: Tensor, policy: AttributePolicy) -> Tensor:
+        """Return what of faces is noised under a policy, of norm `radius_of` at most.
+
+        Args:
+            codes: (n, K), of the pixels in M.
+            likely: (n, 5), how likely the model's predictor takes value 1 of each attribute.
+            policy: One for all.
+
+        Returns:
+            (n, K + 5): the clipped code, and ±A for each kept attribute.
+        """
+        code = self.model.code
+        factors = code.policy_factors(policy)[None]
+        mapped = factors * code.without_hidden(codes, policy)
+        kept = keeps(self.model.predictor, policy)
+        coordinates = coordinates_of(likely, kept.expand(len(codes), -1), self._amplitude)
+        return torch.cat([code.clip(mapped, code.clip_radius(factors)), coordinates], 1)
 
     @cached_property
     def _sigmas(self) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from privacy_core.backends.painter import Painter
 from privacy_core.backends.repair import MOST_TRIES, Step, repair_ladder, target_distance
 from privacy_core.faces.align import SIZE, TEMPLATE, template_mask
 from privacy_core.faces.output import DigitalSourceType
+from privacy_core.noise import NoiseKey
 from privacy_core.privacy import measured_only
 from privacy_core.recognition import Recogniser
 from privacy_core.schema import RGB, PrivacyStatement, StrengthCurve
@@ -49,7 +50,7 @@ class _Job:
     face: RGB = field(repr=False)
     filled: RGB = field(repr=False)
     sigma: float | None
-    seed: int
+    key: NoiseKey
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,9 @@ class InpaintingBackend:
         face = np.where(inside, request.pixels, request.context)
         sigma = None if rung == _PURE else 0.0 if rung == 0 else self._sigmas[rung - 1]
         # One noise for all strengths: no ε is claimed that a second picture could break.
-        seed = request.key.child(f"{self.name} {self.revision}").material[:8]
+        key = request.key.child(f"{self.name} {self.revision}")
         shown = request.context if sigma is None else face
-        return _Job(shown, request.context, sigma, int.from_bytes(seed, "little"))
+        return _Job(shown, request.context, sigma, key)
 
     def _painted(self, jobs: Sequence[_Job]) -> list[_Made]:
         """Return one frame per job; jobs of one noise level are painted together."""
@@ -159,7 +160,7 @@ class InpaintingBackend:
                     [_resized(jobs[i].filled, self.model.side) for i in some],
                     [_resized(jobs[i].face, self.model.side) for i in some],
                     sigma,
-                    [jobs[i].seed for i in some],
+                    [jobs[i].key for i in some],
                 )
                 for i, picture in zip(some, pictures, strict=True):
                     made[i] = _Made(_frame(picture, len(jobs[i].face)), sigma)
@@ -170,11 +171,11 @@ class InpaintingBackend:
 
     def _repair(self, recogniser: Recogniser, jobs: list[_Job], made: list[_Made]) -> None:
         """Replace in `made` what is too like its original, each face's ladder by itself."""
-        ladders: dict[tuple[int, bytes], list[int]] = {}
+        ladders: dict[tuple[NoiseKey, bytes], list[int]] = {}
         for i, job in enumerate(jobs):
             # At the ends there is nothing to choose: the face itself, and noise alone.
             if job.sigma and made[i].frame is not None:
-                ladders.setdefault((job.seed, job.face.tobytes()), []).append(i)
+                ladders.setdefault((job.key, job.face.tobytes()), []).append(i)
         for members in ladders.values():
             if self.curve is None and len(members) == 1:
                 continue  # Neither a target nor an order to miss.
@@ -193,7 +194,7 @@ class InpaintingBackend:
             return Step(one.sigma or 0.0, one, far)
 
         def again(sigma: float) -> Step:
-            (one,) = self._painted([_Job(job.face, job.filled, sigma, job.seed)])
+            (one,) = self._painted([_Job(job.face, job.filled, sigma, job.key)])
             return step(one)
 
         ladder = repair_ladder(

@@ -1,6 +1,6 @@
 """A diffusers pipeline, loaded once, that paints new faces into squares of surroundings.
 
-Knows pictures, noise levels and generators; no photo, no strength and no privacy.
+Knows pictures, noise levels and keys; no photo, no strength and no privacy.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from privacy_core.backends.adapter import add_adapter
 from privacy_core.backends.device import Placement, is_out_of_memory
 from privacy_core.backends.download import INDEX, LEFT_OUT
 from privacy_core.backends.drawn_identity import add_identity_reader, drawn_identities
+from privacy_core.backends.generators import generator_of
 from privacy_core.backends.registry import PROMPT, HubModel
 from privacy_core.backends.steps import starting_at
 from privacy_core.errors import ModelError
 from privacy_core.faces.align import SIZE, mask_radius
+from privacy_core.noise import NoiseKey
 from privacy_core.schema import RGB
 
 _REACH = 1.06
@@ -58,7 +60,11 @@ class Painter:
 
     @torch.inference_mode()
     def paint(
-        self, filled: Sequence[RGB], faces: Sequence[RGB], sigma: float | None, seeds: Sequence[int]
+        self,
+        filled: Sequence[RGB],
+        faces: Sequence[RGB],
+        sigma: float | None,
+        keys: Sequence[NoiseKey],
     ) -> NDArray[np.float32]:
         """Paint one face into each square.
 
@@ -66,7 +72,7 @@ class Painter:
             filled: (side, side, 3) squares with every face filled: all that the model is shown.
             faces: The same squares with the face, which is noised; not used for pure noise.
             sigma: Standard deviation of the noise over that of clean latents, None: pure noise.
-            seeds: One per face, below 2⁶⁴; one seed is one noise at every `sigma`.
+            keys: One per face; one key is one noise at every `sigma`.
 
         Returns:
             (n, side, side, 3) in [0, 1]; a face that failed is not finite.
@@ -77,7 +83,7 @@ class Painter:
         n = len(filled)
         try:
             with self._one_at_a_time:
-                return self._paint(filled, faces, sigma, seeds)
+                return self._paint(filled, faces, sigma, keys)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -88,15 +94,19 @@ class Painter:
         half = n // 2
         return np.concatenate(
             [
-                self.paint(filled[part], faces[part], sigma, seeds[part])
+                self.paint(filled[part], faces[part], sigma, keys[part])
                 for part in (slice(half), slice(half, n))
             ]
         )
 
     def _paint(
-        self, filled: Sequence[RGB], faces: Sequence[RGB], sigma: float | None, seeds: Sequence[int]
+        self,
+        filled: Sequence[RGB],
+        faces: Sequence[RGB],
+        sigma: float | None,
+        keys: Sequence[NoiseKey],
     ) -> NDArray[np.float32]:
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        generators = [generator_of(key, "noise") for key in keys]
         side, n = self.model.side, len(filled)
         arguments = {
             "prompt": [PROMPT] * n,
@@ -110,7 +120,7 @@ class Painter:
             **self.model.call,
         }
         if self._reads_identities:
-            arguments["ip_adapter_image_embeds"] = [drawn_identities(self._pipeline, seeds)]
+            arguments["ip_adapter_image_embeds"] = [drawn_identities(self._pipeline, keys)]
         if sigma is None:
             images = self._pipeline(strength=1.0, **arguments).images
         else:

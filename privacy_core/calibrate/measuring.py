@@ -38,7 +38,8 @@ class Measurement:
         detected: (r, n, k) whether the detector still finds a face there.
         originals: (n, d) embeddings of the originals.
         people: (n,) who is shown; -1 where unknown.
-        no_face: Photos left out because no face was detected in the original.
+        no_face: Photos left out because no face was detected in the original, too many were, or
+            one could not be anonymized.
     """
 
     recogniser: str
@@ -169,17 +170,17 @@ def _observed(
     rows: Iterable[tuple[Photo, int, Sequence[NoiseKey]]],
     strengths: Sequence[float],
 ) -> Arrays:
-    """Return what `Measurement`s hold, photo by photo; without a face only how many have none."""
+    """Return what `Measurement`s hold, photo by photo; of those left out only how many."""
     found: dict[str, list[Any]] = {}
     no_face = 0
     for photo, person, keys in rows:
         try:
             opened = anonymizer.open(photo, key=keys[0])
-        except (NoFaceError, FaceFailedError):
+            draws = [replace(opened, key=key).ladder(strengths) for key in keys]
+        except (NoFaceError, FaceFailedError, PhotoError):
             no_face += 1
             continue
         landmarks = opened.faces[0].landmarks
-        draws = [replace(opened, key=key).ladder(strengths) for key in keys]
         seen = [
             [find_again(chosen.finder, variant.image, landmarks) for variant in ladder]
             for ladder in draws

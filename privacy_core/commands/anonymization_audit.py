@@ -196,4 +196,7 @@ def _instruments(
     detector, finder = tools.detector(), tools.finder()
     first, *others = recognisers
     second = others[0] if others else None
-    return Instruments(detector, finder, first, FacePoints(), embedded.model.code, second)
+    model = embedded.model
+    return Instruments(
+        detector, finder, first, FacePoints(), model.code, second, kept=model.predictor
+    )

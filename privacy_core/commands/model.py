@@ -69,6 +69,7 @@ def _fit_model(options: argparse.Namespace, tools: Tools) -> None:
         training=TrainingConfig(n_faces=n_faces, seed=seed),
         refiner=RefinerFitConfig(n_steps=refiner_steps, seed=seed),
     )
+    digest = rows.digest()
     fit_model(
         ({**row, "image": row[options.image_column]} for row in rows),
         len(rows),
@@ -77,11 +78,12 @@ def _fit_model(options: argparse.Namespace, tools: Tools) -> None:
         detector=tools.detector(),
         report=Progress(),
         talk=say,
+        digest=digest,
         provenance={
             "command": f"`{PROGRAM} fit-model DATA --out DIR --components {components} "
             f"--faces {n_faces} --refiner-steps {refiner_steps} --seed {seed}`",
             "rows": str(len(rows)),
-            "SHA-256 of the rows": rows.digest(),
+            "SHA-256 of the rows": digest,
         },
     )
     say(f"Wrote the model to {out}. Next: {PROGRAM} calibrate {options.data} --model {out}")

@@ -215,8 +215,12 @@ def _is_of(value: Any, kind: Any) -> bool:
 
 
 def _forgotten(revised: LabelledImages, revision: dict[str, Any]) -> list[int]:
-    """Return the rows that are not in the revised data as they were."""
-    kept = set(revised.row_ids[~revised.revised & (revised.labels >= 0)].tolist())
+    """Return the rows that are not in the revised data as they were.
+
+    A row that had no picture taught nothing, and its picture is not gone.
+    """
+    kept = set(revised.row_ids[~revised.revised].tolist())
+    kept |= {int(one["row"]) for one in revision["withheld"] if one["status"] == "no_image"}
     return [row for row in range(int(revision["original"]["n_rows"])) if row not in kept]
 
 

@@ -6,6 +6,7 @@ a cache. Knows no face and no model.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from datasets import Audio, Image, Video, load_dataset, load_dataset_builder, load_from_disk
+from datasets.exceptions import DatasetsError
+from huggingface_hub import constants
 
 from privacy_core.dataset.parquet import ParquetRows, by_split, parquet_files
 from privacy_core.dataset.source import RowSource
@@ -38,7 +41,7 @@ class _Opened:
     n_rows: int
     files: tuple[Path, ...]
     splits: tuple[str, ...] = ()
-    reads_paths: bool = False
+    folders: tuple[Path, ...] = ()
     is_local: bool = True
 
 
@@ -72,7 +75,7 @@ def read_dataset(
     except InvalidArgumentError:
         raise
     # What `datasets` and Arrow raise on damaged files is any of these.
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, DatasetsError) as error:
         raise InvalidArgumentError(
             f"`DATA` must be {_KINDS}, got {name!r}, which cannot be read "
             f"({type(error).__name__}). Copy it again or write it anew."
@@ -94,7 +97,7 @@ def read_dataset(
         tuple(columns),
         opened.n_rows,
         _undecoded(opened.rows, image_column),
-        opened.reads_paths,
+        opened.folders,
         MappingProxyType(columns),
         opened.files,
         split,
@@ -108,9 +111,10 @@ def _open(
 ) -> _Opened:
     path = Path(name)
     if name.startswith("hf://") or (not path.exists() and _HUB_ID.fullmatch(name)):
-        data = _from_hub(*_hub_id(name, revision), load_from_hub)
-        rows = _one_split(data, split, name)
-        return _Opened(rows, rows.num_rows, _cached(rows), _splits(data), True, False)
+        hub_id, revision = _hub_id(name, revision)
+        data = _from_hub(hub_id, revision, load_from_hub)
+        rows, folders = _one_split(data, split, name), (_hub_cache(hub_id),)
+        return _Opened(rows, rows.num_rows, _cached(rows), _splits(data), folders, False)
     if revision is not None:
         raise InvalidArgumentError(
             f"`revision` must be left out unless `DATA` is a Hub id, got {revision!r} with "
@@ -166,7 +170,9 @@ def _from_pictures(path: Path, split: str | None) -> _Opened:
     files = tuple(
         file for file in found if file.suffix.lower() in PICTURES or file.stem == "metadata"
     )
-    return _Opened(rows, n_rows, files, _splits(data), True)
+    # `datasets` follows a link to the folder itself before it lists what is in it.
+    folders = (_normal(path), path.resolve())
+    return _Opened(rows, n_rows, files, _splits(data), folders)
 
 
 def _hub_id(name: str, revision: str | None) -> tuple[str, str | None]:
@@ -223,6 +229,16 @@ def _one_split(data: Any, split: str | None, name: str) -> Any:
             f"`split` must be one of {', '.join(data)} for {name!r}, got {split!r}. Name one."
         )
     return data[split]
+
+
+def _hub_cache(hub_id: str) -> Path:
+    """Return where `load_dataset` puts the files of this data set, and those of no other."""
+    return _normal(Path(constants.HF_HUB_CACHE)) / f"datasets--{hub_id.replace('/', '--')}"
+
+
+def _normal(path: Path) -> Path:
+    """Return the absolute path without `..`; links are left as they are."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _splits(data: Any) -> tuple[str, ...]:

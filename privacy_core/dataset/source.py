@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from privacy_core.errors import InvalidArgumentError
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class RowSource:
     """The rows of a data set; they can be iterated more than once, always in the same order.
 
     A row is a dictionary of its columns in which the picture is the bytes of its file, or None
-    where the row has none.
+    where the row has none. A picture that a row names by its path is read from a few folders only,
+    and from none unless some are given: a path in a table is someone else's word.
 
     Attributes:
         name: What was asked for.
@@ -42,7 +46,7 @@ class RowSource:
     column_names: tuple[str, ...]
     n_rows: int
     _rows: Iterable[Mapping[str, Any]] = field(repr=False)
-    _reads_paths: bool = False
+    _folders: tuple[Path, ...] = field(default=(), repr=False)
     features: Mapping[str, Any] = field(default_factory=dict, repr=False)
     files: tuple[Path, ...] = field(default=(), repr=False)
     split: str | None = None
@@ -53,27 +57,49 @@ class RowSource:
         return self.n_rows
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for row in self._rows:
-            yield {**row, self.image_column: self._encoded(row[self.image_column])}
+        """Yield every row.
+
+        Raises:
+            InvalidArgumentError: A row names a file that cannot be read or is none of the data's.
+        """
+        for number, row in enumerate(self._rows):
+            yield {**row, self.image_column: self._encoded(row[self.image_column], number)}
 
     def digest(self) -> str:
         """Return the SHA-256 over every row, the picture and all other columns, in hex.
 
         The same rows have the same digest however they are stored.
+
+        Raises:
+            InvalidArgumentError: See `__iter__`.
         """
         total = hashlib.sha256()
         for row in self:
             total.update(row_digest(row, self.image_column))
         return total.hexdigest()
 
-    def _encoded(self, value: Any) -> bytes | None:
+    def _encoded(self, value: Any, number: int) -> bytes | None:
         if not isinstance(value, Mapping):
             return value if value is None else bytes(value)
         if value.get("bytes") is not None:
             return bytes(value["bytes"])
-        # A path in a table is someone else's word; only folders of pictures are read by path.
-        path = value.get("path") if self._reads_paths else None
-        return None if path is None else Path(path).read_bytes()
+        path = value.get("path") if self._folders else None
+        return None if path is None else self._read(path, number)
+
+    def _read(self, path: str, number: int) -> bytes:
+        """Return the file at an absolute path in one of the folders, links in it followed."""
+        file = Path(os.path.normpath(path))
+        reason = "is not in the data set's own folder"
+        if file.is_absolute() and any(file.is_relative_to(folder) for folder in self._folders):
+            try:
+                return file.read_bytes()
+            except (OSError, ValueError) as error:
+                reason = f"cannot be read ({type(error).__name__})"
+        raise InvalidArgumentError(
+            f"`DATA` must hold its pictures in its rows, or name files of its own that can be "
+            f"read, got {path!r} in row {number} of {self.name!r}, which {reason}. Embed the "
+            "pictures in parquet files, as `push_to_hub` does, or name a folder of pictures."
+        )
 
 
 def row_digest(row: Mapping[str, Any], image_column: str) -> bytes:

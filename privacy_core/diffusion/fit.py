@@ -66,7 +66,7 @@ class FitConfig:
     margin: float = 0.0
 
 
-def fit_model(
+def fit_model(  # noqa: PLR0913 - the last two with a default
     rows: Iterable[Mapping[str, Any]],
     n_rows: int,
     out: Path,
@@ -75,6 +75,7 @@ def fit_model(
     detector: FaceDetector,
     report: Callable[[str, int, int], None],
     talk: Callable[[str], None],
+    digest: str = "",
     provenance: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Fit a model to faces and write it to `out`, uncalibrated.
@@ -87,6 +88,8 @@ def fit_model(
         detector: The product's detector.
         report: Progress as (stage, done, total).
         talk: One line per validation.
+        digest: Of the rows; a resumed run must have the same. Where no run gives one, rows are
+            told apart by their number alone.
         provenance: What the card says of the run: command, data and its digest.
 
     Returns:
@@ -97,7 +100,7 @@ def fit_model(
     """
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    _check_settings(work, config)
+    _check_settings(work, config, digest)
     prepared = prepare_faces(
         rows, n_rows, work, detector=detector, report=report, margin=config.margin
     )
@@ -172,15 +175,25 @@ def _card(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _check_settings(work: Path, config: FitConfig) -> None:
-    path, settings = work / "settings.json", json.dumps(asdict(config), indent=1)
-    if path.is_file() and path.read_text(encoding="utf-8") != settings:
+def _check_settings(work: Path, config: FitConfig, digest: str) -> None:
+    path = work / "settings.json"
+    text = json.dumps({"data": digest, "config": asdict(config)}, indent=1)
+    settings = json.loads(text)
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+    if found.get("data") != digest:
+        raise InvalidArgumentError(
+            "`out` must be new or hold a run on the same data, got one on rows with the digest "
+            f"{found.get('data')!r} where `DATA` has {digest!r}. Choose another folder, or delete "
+            f"{str(work)!r} to begin anew."
+        )
+    if found != settings:
         raise InvalidArgumentError(
             "`out` must be new or hold a run with the same settings, got one with others. "
             "Choose another folder, or repeat the command with the settings in "
             f"{work.name}/settings.json."
         )
-    path.write_text(settings, encoding="utf-8")
+    with whole_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
 
 
 def _fitted_codes(

@@ -39,12 +39,17 @@ def kept_coordinates(
         kept: (n, 5) bool, from `keeps`.
         amplitude: A.
     """
-    coordinates = torch.zeros(kept.shape)
+    likely = torch.zeros(kept.shape)
     rows = kept.any(1)
     if predictor is not None and bool(rows.any()):
-        likely = torch.from_numpy(predictor.predict(frames[rows].numpy()))
-        coordinates[rows] = torch.where(likely > 0.5, amplitude, -amplitude)  # noqa: PLR2004
-    return torch.where(kept, coordinates, 0.0)
+        likely[rows] = torch.from_numpy(predictor.predict(frames[rows].numpy()))
+    return coordinates_of(likely, kept, amplitude)
+
+
+def coordinates_of(likely: Tensor, kept: Tensor, amplitude: float) -> Tensor:
+    """Return (n, 5): ±`amplitude` by how likely value 1 is where an attribute is kept, else 0."""
+    signs = torch.where(likely > 0.5, amplitude, -amplitude)  # noqa: PLR2004
+    return torch.where(kept, signs, 0.0)
 
 
 def values_drawn(

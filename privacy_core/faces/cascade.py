@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 import numpy as np
@@ -132,11 +133,15 @@ def without_repetition(faces: Sequence[Face]) -> list[Face]:
 def without_hidden(faces: Sequence[Face]) -> list[Face]:
     """Return faces, the largest first, less those whose box lies in the mask M of a larger one.
 
-    Their pixels are replaced with that face, so that nothing of them is left to anonymize.
+    Their pixels are replaced with that face, so that nothing of them is left to anonymize; each
+    face that is returned counts those in it.
     """
     kept: list[Face] = []
     for face in sorted(faces, key=width, reverse=True):
-        if not any(_lies_in_mask(face, larger) for larger in kept):
+        around = [i for i, larger in enumerate(kept) if _lies_in_mask(face, larger)]
+        for i in around:
+            kept[i] = replace(kept[i], n_inside=kept[i].n_inside + 1)
+        if not around:
             kept.append(face)
     return kept
 

@@ -20,6 +20,11 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 * 1024 * 1024
 _MOST_SCANS = 64
 """A progressive JPEG has about ten; each more costs a pass over the whole picture."""
+_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+"""What begins a segment; no other byte after ff has a length that libjpeg would skip."""
+_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
+_LENGTH = 2
+"""Bytes in which a segment says its length, counted in it; libjpeg reads them at least."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
 _FORMATS_IN_WORDS = "JPEG, PNG, WebP, TIFF, GIF or BMP"
 _CONVERT = f"Save the picture as {_FORMATS_IN_WORDS} and try again."
@@ -120,12 +125,31 @@ def _read_bytes(source: Path | str | bytes) -> tuple[bytes, str]:
         )
     if not data:
         raise PhotoError(f"`photo` must not be empty, got {shown} with 0 bytes. Copy it again.")
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > _MOST_SCANS:
+    if data.startswith(b"\xff\xd8") and _has_too_many_scans(data):
         raise PhotoError(
             f"`photo` must be a JPEG of at most {_MOST_SCANS} scans, got {shown} with more. "
             "Save it again in an image editor."
         )
     return data, shown
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    """Say whether a JPEG has more scans than `_MOST_SCANS` before its first end-of-image marker.
+
+    What looks like a scan inside another segment, such as a thumbnail's, or behind the end, such as
+    the film of a phone photo, is none.
+    """
+    if data.count(b"\xff\xda") <= _MOST_SCANS:
+        return False
+    n_scans, place = 0, 2
+    while n_scans <= _MOST_SCANS:
+        segment = _SEGMENT.search(data, place)
+        if segment is None or segment[1] == _END_OF_IMAGE:
+            return False
+        n_scans += segment[1] == _START_OF_SCAN
+        place = segment.end()
+        place += max(int.from_bytes(data[place : place + _LENGTH], "big"), _LENGTH)
+    return True
 
 
 def _read_file(path: Path, shown: str) -> bytes:

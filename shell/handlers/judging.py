@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from feedback import AnonymousRater
 from shell.callers import Request, session_of, speaker_of
 from shell.chart import dial_chart, dial_csv
 from shell.desk import Clicks, RatingDesk
@@ -100,7 +101,7 @@ class JudgingHandlers:
         self._desk.note_choice(visit)
         return *_second_question(best), visit
 
-    def answer(
+    def answer(  # noqa: PLR0913, PLR0917 - one for each control
         self,
         request: Request,
         token: str,
@@ -109,11 +110,12 @@ class JudgingHandlers:
         why_not: str | None,
         agreed: Sequence[str],
         history: object,
+        rater: AnonymousRater | None,
         visit: Visit | None,
     ) -> tuple[Any, ...]:
         """Take the answer, reveal the strengths, and show where the dial stands now."""
         say = speaker_of(request)
-        visit = visit or Visit()
+        visit = _of(rater, visit)
         position, judged = read_answer(best, just_right, why_not)
         visit.photo()  # Before anything is stored: it may have been dropped.
         outcome = self._desk.answer(
@@ -139,6 +141,7 @@ class JudgingHandlers:
         standing = self._desk.standing(visit, outcome.history)
         return (
             *labels,
+            visit.rater,
             *_asking(is_asked=False, say=say),
             "\n\n".join(lines),
             *_standing(standing, say=say),
@@ -189,16 +192,29 @@ class JudgingHandlers:
         return *show_groups(dial=True, page=False), "", visit
 
     def erase(
-        self, request: Request, code: str, history: object, visit: Visit | None
+        self,
+        request: Request,
+        code: str,
+        history: object,
+        rater: AnonymousRater | None,
+        visit: Visit | None,
     ) -> tuple[Any, ...]:
         """Erase a rater's answers, here, in the browser, and in time in the remote."""
         say = speaker_of(request)
-        visit = visit or Visit()
+        visit = _of(rater, visit)
         receipt = self._desk.erase(visit, code=code or "", history=history)
-        return erased_line(receipt, say=say), "", "", self._storage(say=say), "", "", "", visit
+        said, stored = erased_line(receipt, say=say), self._storage(say=say)
+        return said, "", "", stored, "", "", "", visit.rater, visit
 
     def _storage(self, *, say: Speaker) -> str:
         return storage_line(self._desk.health(), say=say)
+
+
+def _of(rater: AnonymousRater | None, visit: Visit | None) -> Visit:
+    """Return the visit, or a new one, of who answered in this tab before the photo was dropped."""
+    visit = visit or Visit()
+    visit.rater = visit.rater or rater
+    return visit
 
 
 def _asking(*, is_asked: bool, say: Speaker) -> tuple[Any, Any, Any]:

@@ -268,7 +268,7 @@ def test_a_dial_is_still_there_after_coming_back_and_gone_after_deleting(running
     tab.get_by_role("button", name="Delete my answers").first.click()
     tab.get_by_label("Your code").wait_for()
     tab.get_by_role("button", name="Delete my answers").last.click()
-    tab.get_by_text("Nothing was saved on this server").wait_for()
+    tab.get_by_text("This page knows of none saved on this server").wait_for()
     tab.wait_for_function(f"{RECORD} === null")
     go(tab, running)
     first_answer(tab, photo)

@@ -686,6 +686,24 @@ def test_a_dry_run_counts_and_sends_nothing(online, publishable, capsys):
     assert online.requests() == []
 
 
+def test_a_dry_run_of_a_carried_store_says_that_waiting_rows_may_have_been_copied(
+    online, publishable, world, capsys
+):
+    assert main(["sync", "--store", str(publishable), "--repo-id", "anna/ratings"]) == 0
+    head = online.repo("anna/ratings").head.id
+    with RatingStore(publishable / DATABASE_NAME) as store:
+        store.add_rows([replace(world.rating(), rating_id=new_id(), rater_id=new_id())])
+    capsys.readouterr()
+    options = ["publish", "--store", publishable, "--repo-id", "anna/public", "--dry-run"]
+    result, talk = run_json(capsys, *options)
+    assert (result["revision"], result["rows"]) == (None, 12)
+    assert online.repo("anna/ratings").head.id != head
+    assert "Nothing was sent" not in talk
+    assert "Nothing was published" in talk
+    assert "may have been copied to the private dataset anna/ratings" in talk
+    assert ("dataset", "anna/public") not in online.repos
+
+
 @pytest.mark.usefixtures("online")
 def test_a_dry_run_refuses_what_publishing_would_refuse(publishable, tmp_path, capsys):
     options = ["publish", "--store", str(publishable), "--repo-id", "anna/public", "--dry-run"]

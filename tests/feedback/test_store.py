@@ -21,11 +21,13 @@ from feedback import (
     StoreError,
     StoreStats,
     UsedPageError,
+    new_id,
     rows_of_page,
 )
 from feedback.store.database import APPLICATION_ID, MIGRATIONS
 from feedback.store.tables import PageRows
-from feedback.store.tombstones import digest_of, to_ms
+from feedback.store.tombstones import Tombstone, digest_of, to_ms
+from feedback.sync.outbox import Outbox
 from tests.feedback.replicas import erase
 
 EMPTY = StoreStats(rows=0, raters=0, pages=0, outbox_rows=0, tombstones=0)
@@ -314,6 +316,45 @@ def test_nobody_undoes_another_rater_s_ratings(world, store):
         store.undo([mine[0].rating_id, theirs[0].rating_id], rater_id=rater.rater_id)
     assert tuple(store.ratings()) == mine + theirs
     assert store.stats().tombstones == 0
+
+
+def learn_erasure(store, rater_id):
+    """Let a store hear that a rater was erased by another one."""
+    Outbox(store).learn([Tombstone("rater", digest_of(rater_id), to_ms(store.clock()))])
+
+
+@pytest.mark.parametrize("erased", [erase, learn_erasure])
+def test_what_an_erasure_elsewhere_removed_is_already_taken_back(world, store, erased):
+    rater, other = world.rater(), world.rater()
+    _, rows = answer_page(world, store, rater)
+    _, theirs = answer_page(world, store, other)
+    ids = [row.rating_id for row in rows]
+    store.undo(ids[:1], rater_id=rater.rater_id)
+    erased(store, rater.rater_id)
+    assert tuple(store.ratings()) == theirs
+    before = store.stats()
+    assert [store.undo(ids, rater_id=rater.rater_id) for _ in range(2)] == [0, 0]
+    assert store.stats() == before
+    # It gives no right to what others answered.
+    with pytest.raises(InvalidRatingError, match="must be ratings of this rater"):
+        store.undo([ids[0], theirs[0].rating_id], rater_id=rater.rater_id)
+    assert tuple(store.ratings()) == theirs
+
+
+def test_what_an_erased_rater_answered_later_can_be_undone(world, store, clock):
+    rater = world.rater()
+    _, old = answer_page(world, store, rater)
+    erase(store, rater.rater_id)
+    clock.now += timedelta(minutes=1)
+    _, rows = answer_page(replace(world, now=clock.now), store, rater)
+    ids = [row.rating_id for row in (*old, *rows)]
+    assert store.undo(ids, rater_id=rater.rater_id) == len(rows)
+    assert store.stats().rows == 0
+
+
+def test_a_rating_that_was_never_here_is_not_undone(world, store):
+    with pytest.raises(InvalidRatingError, match="must be ratings of this rater"):
+        store.undo([new_id()], rater_id=world.rater().rater_id)
 
 
 # --- Erasing ---------------------------------------------------------------------------------

@@ -231,10 +231,15 @@ def codes_of(n=300, d=24, *, seed=0):
     return np.random.default_rng(seed).normal(size=(n, d))
 
 
+def clipped_codes():
+    codes = codes_of()
+    return codes * np.minimum(1, 6 / np.linalg.norm(codes, axis=1, keepdims=True))
+
+
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
 def test_the_best_test_finds_as_often_as_theory_says_and_never_more_than_allowed(sigma):
     found = measure_matched_filter(
-        codes_of(), np.arange(300), np.zeros(300, int), sigma=sigma, clip_radius=6.0, seed=1
+        clipped_codes(), np.arange(300), np.zeros(300, int), sigma=sigma, radius=6.0, seed=1
     )
     assert found["pair_tpr"].value == pytest.approx(found["pair_tpr_expected"], abs=0.02)
     allowed = matched_filter_tpr(12.0, sigma, fpr=1e-3)
@@ -244,10 +249,10 @@ def test_the_best_test_finds_as_often_as_theory_says_and_never_more_than_allowed
 
 def test_without_noise_the_original_is_always_found_and_under_pure_noise_by_chance():
     people, slots = np.arange(300), np.zeros(300, int)
-    clear = measure_matched_filter(codes_of(), people, slots, sigma=0, clip_radius=6, seed=1)
+    clear = measure_matched_filter(clipped_codes(), people, slots, sigma=0, radius=6, seed=1)
     assert clear["rank_1"].value == 1
     assert clear["pair_tpr_allowed"] == 1
-    pure = measure_matched_filter(codes_of(), people, slots, sigma=np.inf, clip_radius=6, seed=1)
+    pure = measure_matched_filter(clipped_codes(), people, slots, sigma=np.inf, radius=6, seed=1)
     assert pure["rank_1"].value < 0.02
     assert pure["pair_tpr_allowed"] == pytest.approx(1e-3)
     assert "pair_tpr" not in pure
@@ -256,7 +261,7 @@ def test_without_noise_the_original_is_always_found_and_under_pure_noise_by_chan
 def test_more_noise_hides_more_from_the_exact_original():
     found = [
         measure_matched_filter(
-            codes_of(), np.arange(300), np.zeros(300, int), sigma=s, clip_radius=6, seed=1
+            clipped_codes(), np.arange(300), np.zeros(300, int), sigma=s, radius=6, seed=1
         )["rank_1"].value
         for s in (0.3, 1.0, 3.0)
     ]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from scipy.stats import binom
 
-from privacy_core.anonymize import Anonymizer
+from privacy_core.anonymize import Anonymizer, OpenPhoto
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.calibrate import (
     CalibrationSet,
@@ -28,7 +28,7 @@ from privacy_core.calibrate import (
 from privacy_core.diffusion.prepare import pixel_digest, split_of
 from privacy_core.diffusion.sampler import CAUTION
 from privacy_core.diffusion.training import SIGMA_MAX
-from privacy_core.errors import InvalidArgumentError
+from privacy_core.errors import FaceFailedError, InvalidArgumentError
 from privacy_core.faces.align import fit_alignment, warp_to_template
 from privacy_core.noise import NoiseKey
 from privacy_core.records import Records
@@ -475,6 +475,40 @@ def test_photos_without_a_face_are_left_out_and_counted(code, fresh):
     assert measured.people.tolist() == [0, 2]
     with pytest.raises(InvalidArgumentError, match="got 3 without"):
         measure(code, photos, fresh(), detector=FixedDetector())
+
+
+class Finds(FixedDetector):
+    """Finds these faces in one photo, and the usual one in all others."""
+
+    def __init__(self, photo, *faces):
+        super().__init__(FACE)
+        self.odd, self.faces_there = pixel_digest(photo.pixels), list(faces)
+
+    def detect(self, pixels):
+        return self.faces_there if pixel_digest(pixels) == self.odd else super().detect(pixels)
+
+
+def test_a_photo_of_a_crowd_is_left_out_and_counted(code, fresh):
+    photos = photos_of(code, 3)
+    measured = measure(code, photos, fresh(), detector=Finds(photos[1], *[FACE] * 33))
+    assert measured.no_face == 1
+    assert measured.people.tolist() == [0, 2]
+
+
+def test_a_photo_whose_face_cannot_be_made_is_left_out_and_counted(code, fresh, monkeypatch):
+    photos = photos_of(code, 3)
+    ladder, key = OpenPhoto.ladder, noise_keys(photos, n_draws=2)[1][1]
+
+    def failing(self, strengths):
+        if self.key == key:
+            raise FaceFailedError(1, 1, "Nothing was made of it.")
+        return ladder(self, strengths)
+
+    monkeypatch.setattr(OpenPhoto, "ladder", failing)
+    measured = measure(code, photos, fresh(), keys=noise_keys(photos, n_draws=2))
+    assert measured.no_face == 1
+    assert measured.people.tolist() == [0, 2]
+    assert measured.distances.shape == (3, 2, 2)
 
 
 def test_a_variant_without_a_face_is_still_compared_at_the_originals_landmarks(code, fresh):

@@ -1,6 +1,8 @@
 """DATA in every form gives the same rows, undecoded, and says clearly when it cannot."""
 
 import io
+import os
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -111,6 +113,29 @@ def test_a_table_cannot_point_at_files_of_this_machine(tmp_path):
     images = [{"bytes": None, "path": str(tmp_path / "private.png")}] * 3
     rows = list(read_dataset(write_parquet(tmp_path / "x.parquet", images)))
     assert [row["image"] for row in rows] == [None] * 3
+
+
+def refused_row(source):
+    with pytest.raises(InvalidArgumentError) as error:
+        list(source)
+    return str(error.value)
+
+
+def test_a_folder_of_pictures_may_be_a_link_and_hold_links(tmp_path):
+    folder = write_pictures(tmp_path / "x", names=("1.png", "2.png", "3.png"))
+    (folder / "3.png").rename(tmp_path / "elsewhere.png")
+    (folder / "3.png").symlink_to(tmp_path / "elsewhere.png")
+    (tmp_path / "link").symlink_to(folder, target_is_directory=True)
+    for place in (folder, tmp_path / "link", Path(os.path.relpath(tmp_path / "link"))):
+        assert [row["image"] for row in read_dataset(place)] == PICTURES
+
+
+def test_a_picture_that_is_gone_is_named_by_its_row(tmp_path):
+    folder = write_pictures(tmp_path / "x", names=("1.png", "2.png", "3.png"))
+    source = read_dataset(folder)
+    (folder / "2.png").unlink()
+    assert "2.png' in row 1 of " in refused_row(source)
+    assert "cannot be read (FileNotFoundError)" in refused_row(source)
 
 
 def test_another_column_may_hold_the_picture(tmp_path):
@@ -346,6 +371,70 @@ def test_a_path_on_the_hub_is_read_at_its_revision(path, revision, asked):
 )
 def test_a_path_on_the_hub_that_says_too_little_or_too_much_is_refused(path, revision, mention):
     assert mention in message_of(path, revision=revision, load_from_hub=hub)
+
+
+def pictures_on_the_hub(*paths):
+    """Return what loads a data set whose rows name pictures by their paths."""
+
+    def load(*_, **__):
+        cells = [{"bytes": None, "path": str(path)} for path in paths]
+        rows = datasets.Dataset.from_dict({"image": cells, "n": list(range(len(cells)))})
+        features = datasets.Features({"image": datasets.Image(), "n": datasets.Value("int64")})
+        return datasets.DatasetDict({"train": rows.cast(features)})
+
+    return load
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of the Hub with the pictures of some/faces, as links to blobs, and of another."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("some--faces", "some--faces2"):
+        repo = tmp_path / "hub" / f"datasets--{name}"
+        write_pictures(repo / "blobs", names=("1", "2", "3"))
+        (repo / "snapshots/abc").mkdir(parents=True)
+        for i in (1, 2, 3):
+            (repo / f"snapshots/abc/{i}.png").symlink_to(f"../../blobs/{i}")
+    return tmp_path / "hub"
+
+
+def test_a_hub_id_of_pictures_is_read_from_its_own_part_of_the_cache(cache):
+    paths = [cache / f"datasets--some--faces/snapshots/abc/{i}.png" for i in (1, 2, 3)]
+    load = pictures_on_the_hub(*paths)
+    source = read_dataset("some/faces", revision="abc", load_from_hub=load)
+    assert [row["image"] for row in source] == PICTURES
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "{here}/private.png",
+        "{cache}/datasets--some--faces2/snapshots/abc/1.png",
+        "{cache}/datasets--some--faces/../../private.png",
+        "{cache}/datasets--some--faces/snapshots/abc/missing.png",
+        "{cache}/datasets--some--faces/snapshots",
+        "private.png",
+        "../private.png",
+        "",
+        "file://{here}/private.png",
+        "zip://1.png::{cache}/datasets--some--faces/snapshots/abc/x.zip",
+    ],
+)
+def test_a_data_set_on_the_hub_cannot_point_at_files_of_this_machine(
+    cache, tmp_path, monkeypatch, path
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "private.png").write_bytes(PICTURES[0])
+    own = cache / "datasets--some--faces/snapshots/abc/1.png"
+    load = pictures_on_the_hub(own, path.format(here=tmp_path, cache=cache))
+    source = read_dataset("some/faces", revision="abc", load_from_hub=load)
+    message = refused_row(source)
+    assert "in row 1 of 'some/faces'" in message
+    assert "push_to_hub" in message
+    with pytest.raises(InvalidArgumentError, match="in row 1"):
+        source.digest()
 
 
 def test_a_hub_id_without_a_revision_is_refused():

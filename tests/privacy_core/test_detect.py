@@ -1,5 +1,7 @@
 """Detectors: the astronaut's one face at every size, each face once, doubts judged."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -153,7 +155,21 @@ def test_neighbouring_faces_that_overlap_are_both_kept():
 
 def test_a_box_inside_another_faces_mask_is_dropped_and_one_that_sticks_out_is_kept():
     large, inside, sticking_out = face(0, 0, 200), face(80, 80, 30), face(170, 80, 40)
-    assert without_hidden([inside, sticking_out, large]) == [large, sticking_out]
+    assert without_hidden([inside, sticking_out, large]) == [
+        replace(large, n_inside=1),
+        sticking_out,
+    ]
+
+
+def test_a_face_counts_the_smaller_ones_inside_it_and_each_of_two_around_one_counts_it():
+    large, small, smaller = face(0, 0, 200), face(60, 80, 60), face(75, 95, 20)
+    beside, between = face(120, 0, 190), face(140, 90, 25)
+    alone = without_hidden([smaller, large, small])
+    assert [found.n_inside for found in alone] == [2]
+    both = without_hidden([between, beside, large, smaller])
+    assert [(found.box, found.n_inside) for found in both] == [(large.box, 2), (beside.box, 1)]
+    found = CascadeDetector([Fixed(large), Fixed(small)], Fixed()).detect(None)
+    assert [one.n_inside for one in found] == [1]
 
 
 def test_a_face_is_found_again_where_it_was_and_the_largest_there_counts():

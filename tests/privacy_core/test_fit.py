@@ -1,15 +1,19 @@
 """`fit_model` from pictures to a model folder, killed after every stage, and refused."""
 
 import io
+import itertools
 import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image, ImageEnhance, ImageOps
+from pyarrow import parquet
 
+from privacy_core.__main__ import main
 from privacy_core.diffusion.fit import FIT, VALIDATION, FitConfig, fit_model, sample_sheet
 from privacy_core.diffusion.fit_code import CodeFitConfig
 from privacy_core.diffusion.model import WEIGHTS, load_model
@@ -89,10 +93,20 @@ def quiet(*_):
     return None
 
 
-def fit(out, data=(), *, config=CONFIG, detector=None, report=quiet, talk=quiet, n_rows=N_ROWS):
+def fit(
+    out,
+    data=(),
+    *,
+    config=CONFIG,
+    detector=None,
+    report=quiet,
+    talk=quiet,
+    n_rows=N_ROWS,
+    digest="",
+):
     return fit_model(
         data, n_rows, out, config=config, detector=detector or Untouchable(), report=report,
-        talk=talk,
+        talk=talk, digest=digest,
     )  # fmt: skip
 
 
@@ -283,6 +297,32 @@ def test_other_settings_in_the_same_folder_are_refused(fitted, tmp_path, other):
 def test_other_data_in_the_same_folder_are_refused(aligned):
     with pytest.raises(InvalidArgumentError, match="same data"):
         fit(aligned, n_rows=N_ROWS + 1)
+
+
+def test_as_many_rows_with_another_digest_are_refused_before_anything_is_done(tmp_path):
+    def stop(*_):
+        raise KilledError
+
+    for _ in range(2):  # a rerun on the same rows goes on
+        with pytest.raises(KilledError):
+            fit(tmp_path, [{"image": b""}], report=stop, digest="a1")
+    (tmp_path / "work" / "counts.json").write_text("no stage may read this")
+    for digest in ("b2", ""):
+        with pytest.raises(InvalidArgumentError, match=r"same data.*'a1'.*or delete '.*work'"):
+            fit(tmp_path, digest=digest, config=replace(CONFIG, width=64))
+    assert json.loads((tmp_path / "work" / "settings.json").read_text())["data"] == "a1"
+
+
+def test_the_command_tells_a_fit_which_rows_it_gets(tmp_path, astronaut, monkeypatch):
+    data, seen = tmp_path / "d.parquet", []
+    monkeypatch.setattr("privacy_core.diffusion.fit.fit_model", lambda *_, **f: seen.append(f))
+    for gender in ("female", "male"):
+        found = [{**row, "gender": gender} for row in itertools.islice(rows(astronaut), 3)]
+        parquet.write_table(pa.Table.from_pylist(found), data)
+        arguments = ["fit-model", str(data), "--out", str(tmp_path / "m")]
+        assert main(arguments, detector=Untouchable()) == 0
+    assert [f["digest"] for f in seen] == [f["provenance"]["SHA-256 of the rows"] for f in seen]
+    assert len({f["digest"] for f in seen}) == 2
 
 
 def test_too_few_faces_for_the_components_are_refused_with_both_numbers(fitted, aligned):

@@ -22,6 +22,7 @@ from privacy_core.anonymize import Anonymizer
 from privacy_core.backends import HUB_MODELS, FaceRequest, HubTools, load_backend
 from privacy_core.backends import curves as stored_curves
 from privacy_core.backends.device import Machine, Placement
+from privacy_core.backends.drawn_identity import drawn_identities
 from privacy_core.backends.inpainting import (
     MEASURED,
     NOT_CALIBRATED,
@@ -154,7 +155,7 @@ def frame_of(backend, *arguments, **named):
 class Fading(Painter):
     """Fades the face into the surroundings, the more the more noise; the model is not asked."""
 
-    def _paint(self, filled, faces, sigma, seeds):
+    def _paint(self, filled, faces, sigma, keys):
         share = 0.0 if sigma is None else 1 / (1 + sigma)
         painted = share * np.stack(faces) + (1 - share) * np.stack(filled)
         return (painted / 255).astype(np.float32)
@@ -204,7 +205,7 @@ def test_at_strength_1_nothing_of_the_face_is_read_and_below_it_is(loaded, name)
 
 def test_for_noise_alone_a_face_is_not_even_handed_on(loaded):
     class Checking(Painter):
-        def _paint(self, filled, faces, sigma, seeds):
+        def _paint(self, filled, faces, sigma, keys):
             assert sigma is None
             assert all((face == square).all() for face, square in zip(faces, filled, strict=True))
             return np.stack(filled).astype(np.float32) / 255
@@ -339,7 +340,7 @@ def test_a_rung_takes_just_the_steps_below_its_noise(loaded, name, steps):
     counts = []
     for sigma in (0.1, 1.0, 5.0, 13.9, None):
         with Watched(backend) as watched:
-            painter.paint([picture(9)[:64, :64]], [picture(1)[:64, :64]], sigma, [1])
+            painter.paint([picture(9)[:64, :64]], [picture(1)[:64, :64]], sigma, [KEY])
         assert len(watched.calls) == len(painter._pipeline.scheduler.timesteps)
         counts.append(len(watched.calls))
     assert counts == sorted(counts)
@@ -564,6 +565,23 @@ def test_an_adapter_for_another_model_is_refused(shelf, tmp_path, change):
         )
 
 
+@pytest.mark.parametrize("n_alike", [4, 8, 31])
+def test_keys_that_differ_in_one_byte_give_other_noise_and_another_identity(loaded, n_alike):
+    class Itself(NoiseKey):
+        """A key that the backend uses as it is."""
+
+        def child(self, _):
+            return self
+
+    start, end = b"k" * n_alike, b"k" * (31 - n_alike)
+    keys = [Itself(start + byte + end, secret=True) for byte in (b"a", b"b")]
+    for strength in (0.9, 1.0):
+        one, other = (frame_of(loaded("sd15"), strength=strength, key=key) for key in keys)
+        assert (one != other).mean() > 0.5
+    one, other = drawn_identities(loaded("sd15-face-id").painter._pipeline, keys)[2:]
+    assert not torch.allclose(one, other, atol=0.1)
+
+
 def test_an_identity_is_drawn_for_each_face_and_nothing_of_the_face_is_in_it(loaded):
     backend = loaded("sd15-face-id")
     told = []
@@ -724,8 +742,8 @@ def test_without_a_curve_a_ladder_is_put_in_order_and_a_single_rung_is_not_measu
     class Backwards(Fading):
         """The middle of the ladder keeps most of the face."""
 
-        def _paint(self, filled, faces, sigma, seeds):
-            return super()._paint(filled, faces, 0.1 if 0.9 < (sigma or 0) < 1.5 else sigma, seeds)
+        def _paint(self, filled, faces, sigma, keys):
+            return super()._paint(filled, faces, 0.1 if 0.9 < (sigma or 0) < 1.5 else sigma, keys)
 
     recogniser = FrameDistance()
     painter = Backwards(TINY["sd15"], loaded("sd15").painter._pipeline)

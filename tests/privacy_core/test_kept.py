@@ -2,12 +2,16 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from privacy_core.attributes import balanced_accuracy
+from privacy_core.audit.anonymization.measures import Measurer
+from privacy_core.audit.anonymization.settings import EMBEDDED, AuditConfig, Setting
+from privacy_core.audit.anonymization.settings import KEEP as KEEP_ALL
 from privacy_core.backends import FaceRequest
 from privacy_core.backends.embedded import EmbeddedBackend
 from privacy_core.diffusion.denoiser import NULL
@@ -16,7 +20,7 @@ from privacy_core.diffusion.model import PREDICTOR, load_model, save_model, weig
 from privacy_core.errors import ModelError
 from privacy_core.faces.align import template_mask
 from privacy_core.noise import NoiseKey
-from privacy_core.privacy import mu_of
+from privacy_core.privacy import matched_filter_tpr, mu_of
 from privacy_core.schema import ATTRIBUTES, AttributePolicy
 from tests.privacy_core.tiny import (
     linear_denoiser,
@@ -142,6 +146,44 @@ def test_no_two_inputs_lie_further_apart_than_the_radius_promises(backend):
     noised = backend._clipped(requests, factors)
     assert noised.shape[1] == backend.model.code.sizes.n_components + len(ATTRIBUTES)
     assert (noised.norm(dim=1) <= backend.radius_of(KEEP) * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize(
+    "policy", [KEEP, AttributePolicy(), AttributePolicy(keep=("gender",), hide=("age_group",))]
+)
+def test_who_attacks_what_is_noised_gets_all_of_it(backend, policy):
+    requests = [request(face(level), policy=policy) for level in (0, 60, 190, 255)]
+    pixels = np.stack([one.pixels for one in requests])
+    factors = torch.stack([backend.model.code.policy_factors(policy)] * 4)
+    likely = torch.from_numpy(backend.model.predictor.predict(pixels))
+    codes = backend.model.code.encode(torch.from_numpy(pixels))
+    found = backend.noised_part(codes, likely, policy)
+    assert torch.allclose(found, backend._clipped(requests, factors))
+
+
+def test_the_audit_s_worst_case_counts_the_kept_numbers(backend):
+    n = 40
+    frames = np.stack([face(190 if i % 2 else 60) for i in range(n)])
+    codes = np.random.default_rng(0).normal(size=(n, backend.model.code.sizes.n_components))
+    test = {
+        "person": np.arange(n), "slot": np.zeros(n, int), "code": codes,
+        "request_code": codes.astype(np.float32),
+        "request_kept": backend.model.predictor.predict(frames),
+    }  # fmt: skip
+    gathered = SimpleNamespace(originals={"test": test})
+    measurer = Measurer(
+        gathered, AuditConfig(settings=(Setting(EMBEDDED, 0.8),)), backend, None, None, None
+    )
+    seen, told = {"code": codes, "released": np.ones(n, bool)}, {}
+    for name in (KEEP_ALL, ""):
+        setting = Setting(EMBEDDED, 0.8, name)
+        found = measurer._matched(setting, seen)
+        distance = 2 * backend.radius_of(setting.policy)
+        assert found["pair_tpr_allowed"] == matched_filter_tpr(
+            distance, measurer.sigma_of(setting), fpr=1e-3
+        )
+        told[name] = found["pair_tpr_expected"]
+    assert told[KEEP_ALL] > told[""]
 
 
 def test_a_predictor_is_part_of_the_model_and_of_its_digest(tmp_path, predictor):

@@ -273,11 +273,48 @@ def test_too_many_pixels_are_refused():
         photo_from_pixels(huge)
 
 
-def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded():
-    buffer = io.BytesIO()
-    Image.new("RGB", (64, 64), "red").save(buffer, "JPEG", progressive=True)
-    data = buffer.getvalue()
-    scan = data[data.rindex(b"\xff\xda") : -2]
+@pytest.fixture(scope="module")
+def progressive():
+    """A JPEG of ten scans, with its last scan by itself."""
+    data = encoded(Image.new("RGB", (64, 64), "red"), "JPEG", progressive=True)
+    return data, data[data.rindex(b"\xff\xda") : -2]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"\xff",
+        b"\xff\xff\xff",
+        b"\xff\xe5\x00\x00",  # a length that is too short: libjpeg reads on behind it
+        b"\xff\xfe\x00\x01",
+        b"\xff\x01",
+        b"\xff\x02\xff\xff",  # skipped without a length where libjpeg looks for a restart
+        b"\xff\xd3\xff\xff",
+        b"\xff\x00junk",
+    ],
+)
+def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(progressive, before):
+    data, scan = progressive
     assert read_photo(data).pixels.shape == (64, 64, 3)
     with pytest.raises(PhotoError, match="at most 64 scans"):
-        read_photo(data[:-2] + 70 * scan + b"\xff\xd9")
+        read_photo(data[:-2] + 70 * (before + scan) + b"\xff\xd9")
+
+
+def test_exactly_as_many_scans_as_are_allowed_are_read(progressive):
+    data, scan = progressive
+    n_more = 64 - data.count(b"\xff\xda")
+    assert read_photo(data[:-2] + n_more * scan + b"\xff\xd9").pixels.shape == (64, 64, 3)
+    with pytest.raises(PhotoError, match="at most 64 scans"):
+        read_photo(data[:-2] + (n_more + 1) * scan + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_only_looks_like_a_scan_of_a_jpeg_does_not_count(picture, progressive):
+    data = encoded(picture, "JPEG", progressive=progressive)
+    film = np.random.default_rng(0).bytes(8 * 2**20)
+    assert film.count(b"\xff\xda") > 64
+    thumbnail = b"\xff\xe3" + struct.pack(">H", 2 + 2 * 500) + 500 * b"\xff\xda"
+    photo = read_photo(data)
+    for other in (data + film, data[:2] + thumbnail + data[2:]):
+        assert np.array_equal(read_photo(other).pixels, photo.pixels)

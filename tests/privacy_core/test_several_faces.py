@@ -158,6 +158,17 @@ def test_a_photo_of_which_all_faces_are_left_is_the_photo(opened):
     assert not made.protected
 
 
+def test_a_face_with_a_smaller_one_inside_it_is_replaced_and_never_left(backend):
+    photo = open_with(backend, (FACES[0], replace(FACES[1], n_inside=2)))
+    for left in ({1}, {0, 1}):
+        with pytest.raises(InvalidArgumentError, match=r"`left` .* face 2 of 2 .* inside: 2\)"):
+            photo.variant(0.8, left=left)
+        with pytest.raises(InvalidArgumentError, match="Give the face a strength, or cut"):
+            photo.assemble(0.8, {}, left=left)
+    assert photo.variant(0.8).protected
+    assert photo.variant(0.8, left={0}).left == (1,)
+
+
 def test_a_face_that_cannot_be_anonymized_may_be_left_or_covered(backend):
     photo = open_with(backend, (FACES[0], BROKEN), solid_on_failure=True)
     covered, left = photo.variant(0.8), photo.variant(0.8, left={1})

@@ -19,7 +19,7 @@ from privacy_core.unlearning import backbone as module_of_backbone
 from privacy_core.unlearning import certificate
 from privacy_core.unlearning.certificate import row_tokens, verify
 from privacy_core.unlearning.ledger import Ledger
-from tests.privacy_core.people import MarkDetector, rows_of, write_preferences, write_rows
+from tests.privacy_core.people import NO_FACE, MarkDetector, rows_of, write_preferences, write_rows
 from tests.privacy_core.tiny import tiny_model
 from tests.privacy_core.tiny_targets import FlatBackbone
 
@@ -58,8 +58,8 @@ def run(tmp_path, made, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     capsys.readouterr()
 
-    def run_main(*arguments):
-        code = main([str(argument) for argument in arguments], **DETECTOR)
+    def run_main(*arguments, **tools):
+        code = main([str(argument) for argument in arguments], **DETECTOR, **tools)
         captured = capsys.readouterr()
         said = [line.split("\r")[-1] for line in captured.err.splitlines()]
         return code, captured.out, "\n".join(line for line in said if "it/s" not in line)
@@ -153,6 +153,29 @@ def test_every_mode_of_revision_forgets_the_same_rows(run, mode):
     assert body["update"]["n_replacement"] == (N_REVISED if mode == "replace" else 0)
     salt = Path(".m2.private/rows.salt").read_bytes()
     assert body["rows"]["hmac"] == row_tokens(salt, range(0, N, 3))
+
+
+def test_rows_that_taught_nothing_and_stay_as_they_are_are_not_forgotten(run):
+    rows = rows_of(N, marks={5: NO_FACE, 6: NO_FACE})
+    for row in (1, 3):  # of somebody who did not ask, and of somebody who did
+        rows[row]["label"] = None
+    for row in (2, 9):
+        rows[row]["image"] = None
+    write_rows(Path("partly.parquet"), rows)
+    for mode in REVISED:
+        arguments = (
+            "revise", "partly.parquet", "--preferences", "p.json", "--mode", mode, "--others",
+            "keep", "--label-column", "label", "--out", f"partly-{mode}",
+        )  # fmt: skip
+        assert run(*arguments, load_backend=lambda _: EmbeddedBackend(tiny_model()))[0] == 0
+        code, out, _ = run(
+            "unlearn", "m", "--revised", f"partly-{mode}", "--out", f"m-{mode}", "--json"
+        )
+        assert code == 0
+        salt = Path(f".m-{mode}.private/rows.salt").read_bytes()
+        # person-0 is in every third row; a dropped row does not say whether it had a picture.
+        forgotten = [0, 3, 6, 9] if mode == "drop-row" else [0, 3, 6]
+        assert json.loads(out)["rows"]["hmac"] == row_tokens(salt, forgotten)
 
 
 def test_the_reference_is_retrained_beside_the_model(run):

@@ -27,6 +27,7 @@ class Instruments:
         points: 68 landmarks.
         code: Reads the pixels inside M, of any variant.
         predictors: Name → attribute predictor.
+        kept: The model's own predictor, whose word on a kept attribute is noised with the code.
     """
 
     detector: FaceDetector
@@ -36,3 +37,4 @@ class Instruments:
     code: LinearCode = field(repr=False)
     second: Recogniser | None = None
     predictors: Mapping[str, AttributePredictor] = field(default_factory=dict)
+    kept: AttributePredictor | None = field(default=None, repr=False)

@@ -1,7 +1,7 @@
 """The worst case: someone who has the exact original photo and inverts the generator to y.
 
-Knows codes, σ and the clip radius; compares what is found with what μ allows. Without noise there
-is no y, and only the picture's own code can be compared.
+Knows what is noised, its radius and σ; compares what is found with what μ allows. Without noise
+there is no y, and only the picture's own code can be compared.
 """
 
 from __future__ import annotations
@@ -20,24 +20,22 @@ _STRANGERS = 20
 
 
 def measure_matched_filter(
-    codes: Floats, people: Ints, slots: Ints, *, sigma: float, clip_radius: float, seed: int
+    clipped: Floats, people: Ints, slots: Ints, *, sigma: float, radius: float, seed: int
 ) -> Metrics:
     """Draw y = c + σ n anew and return how often the exact original is told from others.
 
     Args:
-        codes: (n, K) mapped codes of the originals, before clipping.
+        clipped: (n, K') what of the originals is noised: clipped codes and kept attributes.
         people: (n,) who is shown.
         slots: (n,) which photo: the gallery holds one of each person.
         sigma: Standard deviation of the noise; 0 adds none, ∞ leaves pure noise.
-        clip_radius: C.
+        radius: The largest norm that what is noised can have.
         seed: Seed of noise and bootstraps.
 
     Returns:
         `rank_1` in the gallery; `pair_tpr` of the best test between the original and another at
         FPR 1e-3; `pair_tpr_expected` by theory for these codes; `pair_tpr_allowed` by μ alone.
     """
-    norms = np.linalg.norm(codes, axis=1, keepdims=True)
-    clipped = codes * np.minimum(1, clip_radius / np.maximum(norms, 1e-12))
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=clipped.shape)
     is_pure = np.isinf(sigma)
@@ -48,7 +46,7 @@ def measure_matched_filter(
         hits[index] = ranks(y[index], clipped[index], np.arange(len(index))) == 1
     found: Metrics = {
         "rank_1": share_over_people(hits, people, seed=seed),
-        "pair_tpr_allowed": matched_filter_tpr(2 * clip_radius, sigma, fpr=FALSE_POSITIVE_RATE),
+        "pair_tpr_allowed": matched_filter_tpr(2 * radius, sigma, fpr=FALSE_POSITIVE_RATE),
     }
     if is_pure or sigma == 0:
         return found

@@ -174,13 +174,14 @@ class Measurer:
         )  # fmt: skip
         if setting.method != EMBEDDED:
             return found
-        code = self.embedded.model.code
-        factors = code.policy_factors(setting.policy)
-        codes = torch.from_numpy(self.test["request_code"])
-        mapped = factors * code.without_hidden(codes, setting.policy)
+        noised = self.embedded.noised_part(
+            torch.from_numpy(self.test["request_code"]),
+            torch.from_numpy(self.test["request_kept"]),
+            setting.policy,
+        )
         return found | measure_matched_filter(
-            mapped.double().numpy(), people, slots, sigma=self.sigma_of(setting),
-            clip_radius=float(code.clip_radius(factors[None])[0]), seed=self.config.seed,
+            noised.double().numpy(), people, slots, sigma=self.sigma_of(setting),
+            radius=self.embedded.radius_of(setting.policy), seed=self.config.seed,
         )  # fmt: skip
 
     def sigma_of(self, setting: Setting) -> float:

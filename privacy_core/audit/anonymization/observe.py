@@ -32,7 +32,7 @@ from privacy_core.faces.support import regions_of
 from privacy_core.noise import NoiseKey
 from privacy_core.recognition import embed_all
 from privacy_core.records import Arrays
-from privacy_core.schema import RGB, Face, Photo
+from privacy_core.schema import ATTRIBUTES, RGB, Face, Photo
 
 
 @dataclass
@@ -139,6 +139,7 @@ def observe_originals(
     """
     pictures, landmarks = [o.photo.photo.pixels for o in opened], [o.landmarks for o in opened]
     frames = frames_of(opened)
+    requested = np.stack([o.photo.requests[0].pixels for o in opened])
     contexts = torch.from_numpy(np.stack([o.photo.requests[0].context for o in opened]))
     outside = torch.from_numpy(~template_mask())
     arrays: Arrays = {
@@ -150,9 +151,7 @@ def observe_originals(
         "ita": np.array([ita_angle(frame) for frame in frames]),
         **_codes(instruments, frames),
         # In the very pixels that a backend gets: what k-Same averages must be found again.
-        "request_code": instruments.code.encode(
-            torch.from_numpy(np.stack([o.photo.requests[0].pixels for o in opened]))
-        ).numpy(),
+        "request_code": instruments.code.encode(torch.from_numpy(requested)).numpy(),
         "outside": surroundings_of(contexts, outside).half().numpy(),
         "embedding": embed_all(instruments.recogniser, pictures, landmarks),
     }
@@ -162,6 +161,9 @@ def observe_originals(
         points = np.stack([_points(instruments, o.photo.photo.pixels, o) for o in opened])
         arrays |= {"points": points} | expression_of(points)
         arrays |= _predicted(instruments, frames)
+        unread = np.zeros((len(opened), len(ATTRIBUTES)))
+        own = instruments.kept
+        arrays["request_kept"] = unread if own is None else own.predict(requested)
     return arrays
 
 
