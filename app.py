@@ -424,7 +424,8 @@ def _quiet(step: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[A
 class _Memory:
     """What stays between two clicks: the visit, here, and the sealed history, in the browser.
 
-    Who answers outlives the photo: they may want their answers deleted long after.
+    Who answers outlives the photo: they may want their answers deleted long after. Gradio forgets
+    that too an hour after the tab is closed, and when 64 others have come.
     """
 
     def __init__(self) -> None:

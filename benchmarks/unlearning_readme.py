@@ -64,8 +64,8 @@ def heads(result: dict[str, Any]) -> str:
         f"newton-head leaves {span([100 * one['distance'] for one in found], '.3f')} % of the "
         f"original's distance to the retrained head, at {newton} of the time of exact retraining "
         f"by Newton from zero ({slow} of L-BFGS). On 100 000 rows of 128 numbers and two labels it "
-        "takes 0.9 to 1.3 s of one core, with eight labels 7 s "
-        "(`docs/results/unlearning_speed.json`)."
+        "takes 0.9 to 1.3 s of one core, retraining as long (1.1 to 1.2 s by Newton); with eight "
+        "labels 5 to 7 s, retraining by L-BFGS 1 to 4 s (`docs/results/unlearning_speed.json`)."
     )
 
 

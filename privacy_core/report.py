@@ -284,7 +284,7 @@ def worst_case(variant: Variant, curve: StrengthCurve | None) -> dict[str, objec
         reason = "not measured for kept attributes"
     found: dict[str, object] = {
         "test": "matched_filter",
-        "adversary": "holds the exact original and inverts the generator; no test does better",
+        "adversary": "holds the original and the noised numbers; no test of these does better",
         "false_positive_rate": FALSE_POSITIVE_RATE,
         "code_distance": distance,
     }

@@ -10,15 +10,15 @@ from privacy_core.schema import StrengthCurve
 from shell.languages import ENGLISH, Speaker, message
 from shell.wording import ABOUT
 
-STRENGTHS = (0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 1.0)
+STRENGTHS = (0.2, 0.4, 0.5, 0.6, 0.8, 0.9, 0.95, 1.0)
 GUARANTEE = message("""
 ## What is guaranteed
 Noise is added to 512 numbers that stand for the face, and the new face is made from the noisy
 numbers and from what surrounds the face. So ε bounds what **anyone** can learn about the pixels
 inside the mask from the picture, whatever they know and whatever they try: it needs no assumption
-about the attacker. It is large at all but the highest strengths: someone who owns the exact
-original and only wants to confirm it can do so at most of them. What face recognition achieves is
-far less, and is measured, not proven. Read both.
+about the attacker. It is large at every strength below 1, and promises little by itself: someone
+who owns the exact original and only wants to confirm it can mostly do so. What face recognition
+achieves is far less, and is measured, not proven. Read both.
 
 ε is stated at δ = {delta:.5f} for one face in one picture; several pictures of one person add up.
 
@@ -27,11 +27,11 @@ far less, and is measured, not proven. Read both.
 NO_FIGURES = message("For this model nothing was measured: `calibrate` measures it.")
 _HEAD = message("| strength | recognised | confirmed | ε |")
 MEASURED = message(
-    "On held-out people, on one photo each, from the calibration that is stored with the weights. "
+    "On photos of held-out people, from the calibration that is stored with the weights. "
     "“Recognised”: {recogniser} calls it the same person as the original, at a distance at which 1 "
-    "in 1 000 pairs of different people match too. “Confirmed”: the best possible test by someone "
-    "who has the exact original, at 1 false alarm in 1 000. A recogniser that was trained against "
-    "this model does better than a ready-made one."
+    "in 1 000 pairs of different people match too. “Confirmed”: the best possible test of the "
+    "face's noised numbers by someone who has the exact original, at 1 false alarm in 1 000; hair "
+    "and background tell them anyway. Other recognisers may know more."
 )
 
 
@@ -68,7 +68,7 @@ def _figures(curve: StrengthCurve | None, clip_radius: float | None, say: Speake
         sigma = sigmas[curve.rung(strength) - 1]
         share = verified_share_at(sigma, curve)
         rows.append(
-            f"| {say.number(strength, '.1f')} | {_share(share, say)} | "
+            f"| {say.number(strength, 'g')} | {_share(share, say)} | "
             f"{_confirmed(distance, sigma, say)} | {_epsilon(sigma, clip_radius, say)} |"
         )
     said = say(MEASURED, recogniser=recogniser)

@@ -53,7 +53,8 @@ class Sweeper:
             with contextlib.suppress(OSError):
                 if place != self._folder and place.lstat().st_ctime < before:
                     place.rmdir()
-        self._known -= deleted
+        # What was sent again in the meantime is known anew.
+        self._known -= {path for path in deleted if not os.path.lexists(path)}
         return len(deleted)
 
 

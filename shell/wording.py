@@ -235,8 +235,9 @@ def measured_line(share: float | None, *, say: Speaker = ENGLISH) -> str:
 def worst_line(rate: float, *, say: Speaker = ENGLISH) -> str:
     """Say what the best conceivable attack achieves, at one false alarm in a thousand."""
     return say(
-        " Someone who already has this exact photo and knows the model inside out could typically "
-        "confirm it in {rate:.0%} of cases, with 1 false alarm in 1,000.",
+        " Someone who already has this exact photo knows it by what surrounds the face. From the "
+        "new face alone they could typically confirm it in {rate:.1%} of cases, with 1 false alarm "
+        "in 1,000.",
         rate=rate,
     )
 

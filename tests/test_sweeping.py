@@ -51,6 +51,25 @@ def test_a_file_that_cannot_be_deleted_keeps_no_other_from_it(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
+def test_what_is_sent_again_during_a_round_stays_known(tmp_path, monkeypatch):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"x")
+    known, unlink = {str(path), "another"}, Path.unlink
+
+    def sent_again(self):
+        unlink(self)
+        path.write_bytes(b"x")
+
+    monkeypatch.setattr(Path, "unlink", sent_again)
+    time.sleep(0.02)
+    assert Sweeper(tmp_path, seconds=0, known=known).sweep() == 1
+    assert known == {str(path), "another"}
+    monkeypatch.undo()
+    time.sleep(0.02)
+    assert Sweeper(tmp_path, seconds=0, known=known).sweep() == 1
+    assert known == {"another"}
+
+
 def test_it_goes_on_round_after_round_until_the_block_ends(tmp_path):
     swept = threading.Semaphore(0)
 

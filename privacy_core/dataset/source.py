@@ -89,7 +89,7 @@ class RowSource:
     def _read(self, path: str, number: int) -> bytes:
         """Return the file at an absolute path in one of the folders, links in it followed."""
         file = Path(os.path.normpath(path))
-        reason = "is not in the data set's own folder"
+        reason = "is in an archive" if "://" in path else "is not in the data set's own folder"
         if file.is_absolute() and any(file.is_relative_to(folder) for folder in self._folders):
             try:
                 return file.read_bytes()

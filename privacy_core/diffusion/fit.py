@@ -180,10 +180,15 @@ def _check_settings(work: Path, config: FitConfig, digest: str) -> None:
     text = json.dumps({"data": digest, "config": asdict(config)}, indent=1)
     settings = json.loads(text)
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-    if found.get("data") != digest:
+    if "data" not in found:
+        raise InvalidArgumentError(
+            "`out` must be new or hold a run that noted which data it has, got one of an earlier "
+            f"version. Choose another folder, or delete {str(work)!r} to begin anew."
+        )
+    if found["data"] != digest:
         raise InvalidArgumentError(
             "`out` must be new or hold a run on the same data, got one on rows with the digest "
-            f"{found.get('data')!r} where `DATA` has {digest!r}. Choose another folder, or delete "
+            f"{found['data']!r} where `DATA` has {digest!r}. Choose another folder, or delete "
             f"{str(work)!r} to begin anew."
         )
     if found != settings:

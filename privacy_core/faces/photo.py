@@ -22,7 +22,7 @@ _MOST_SCANS = 64
 """A progressive JPEG has about ten; each more costs a pass over the whole picture."""
 _SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
 """What begins a segment; no other byte after ff has a length that libjpeg would skip."""
-_START_OF_SCAN, _END_OF_IMAGE = b"\xda", b"\xd9"
+_START_OF_SCAN, _START_OF_IMAGE, _END_OF_IMAGE = b"\xda", b"\xd8", b"\xd9"
 _LENGTH = 2
 """Bytes in which a segment says its length, counted in it; libjpeg reads them at least."""
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")
@@ -134,20 +134,23 @@ def _read_bytes(source: Path | str | bytes) -> tuple[bytes, str]:
 
 
 def _has_too_many_scans(data: bytes) -> bool:
-    """Say whether a JPEG has more scans than `_MOST_SCANS` before its first end-of-image marker.
+    """Say whether a JPEG has more scans than `_MOST_SCANS` before the end of the picture.
 
     What looks like a scan inside another segment, such as a thumbnail's, or behind the end, such as
-    the film of a phone photo, is none.
+    the film of a phone photo, is none. An end before the first scan is only that of tables, behind
+    which readers go on.
     """
     if data.count(b"\xff\xda") <= _MOST_SCANS:
         return False
     n_scans, place = 0, 2
     while n_scans <= _MOST_SCANS:
         segment = _SEGMENT.search(data, place)
-        if segment is None or segment[1] == _END_OF_IMAGE:
+        if segment is None or (segment[1] == _END_OF_IMAGE and n_scans):
             return False
-        n_scans += segment[1] == _START_OF_SCAN
         place = segment.end()
+        if segment[1] in {_START_OF_IMAGE, _END_OF_IMAGE}:
+            continue
+        n_scans += segment[1] == _START_OF_SCAN
         place += max(int.from_bytes(data[place : place + _LENGTH], "big"), _LENGTH)
     return True
 

@@ -4,7 +4,7 @@ import io
 import itertools
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
@@ -311,6 +311,13 @@ def test_as_many_rows_with_another_digest_are_refused_before_anything_is_done(tm
         with pytest.raises(InvalidArgumentError, match=r"same data.*'a1'.*or delete '.*work'"):
             fit(tmp_path, digest=digest, config=replace(CONFIG, width=64))
     assert json.loads((tmp_path / "work" / "settings.json").read_text())["data"] == "a1"
+
+
+def test_a_run_of_an_earlier_version_is_refused_as_one_that_noted_no_data(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "settings.json").write_text(json.dumps(asdict(CONFIG)))
+    with pytest.raises(InvalidArgumentError, match="of an earlier version"):
+        fit(tmp_path, digest="a1")
 
 
 def test_the_command_tells_a_fit_which_rows_it_gets(tmp_path, astronaut, monkeypatch):

@@ -301,6 +301,18 @@ def test_a_jpeg_of_very_many_scans_is_refused_before_it_is_decoded(progressive, 
         read_photo(data[:-2] + 70 * (before + scan) + b"\xff\xd9")
 
 
+@pytest.mark.parametrize(
+    "tables",
+    [b"\xff\xd8\xff\xd9", 3 * b"\xff\xd8\xff\xd9", b"\xff\xd8\xff\xfe\x00\x04hi\xff\xd9"],
+    ids=["empty", "thrice", "comment"],
+)
+def test_tables_that_end_before_the_picture_hide_no_scan_of_it(progressive, tables):
+    data, scan = progressive
+    assert read_photo(tables + data).pixels.shape == (64, 64, 3)
+    with pytest.raises(PhotoError, match="at most 64 scans"):
+        read_photo(tables + data[:-2] + 70 * scan + b"\xff\xd9")
+
+
 def test_exactly_as_many_scans_as_are_allowed_are_read(progressive):
     data, scan = progressive
     n_more = 64 - data.count(b"\xff\xda")
