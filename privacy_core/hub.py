@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,11 @@ CARD, AUDIT = "README.md", "audit.json"
 SHARDS_PER_COMMIT = 64
 """The Hub recommends 50 to 100 files per commit."""
 _PLACED_BY_THE_HUB = {".gitattributes"}
-_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+NAMING = (
+    "letters, digits and ._- in each, at most 96, neither - nor . at an end, no -- or .., and no "
+    ".git last"
+)
+"""What `is_repo_id` goes by, in words."""
 _NO_RIGHTS, _CONFLICTS = (401, 403), (409, 412)
 
 
@@ -47,6 +50,20 @@ class Publication:
     revision: str
     is_new: bool
     is_public: bool
+
+
+def is_repo_id(repo_id: str) -> bool:
+    """Return whether a name has the form NAME/REPO and the Hub's client takes it."""
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: PLC0415
+        validate_repo_id,
+    )
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return False
+    return repo_id.count("/") == 1
 
 
 def publish(
@@ -69,13 +86,14 @@ def publish(
         licence: For the card.
 
     Raises:
-        InvalidArgumentError: The gate failed, or the repository is public, or holds another model.
+        InvalidArgumentError: The name is none, the gate failed, or the repository is public, or
+            holds another model.
         ModelError: The certificate does not fit the files.
         OutputError: The Hub did not take it; nothing or everything was published.
     """
-    if not _REPO_ID.fullmatch(repo_id):
+    if not is_repo_id(repo_id):
         raise InvalidArgumentError(
-            f"`--repo-id` must be NAME/REPO, letters, digits and ._- in each, got {repo_id!r}."
+            f"`--repo-id` must be NAME/REPO, {NAMING}, got {repo_id!r}. Name another."
         )
     evidence = _checked(folder, force=force)
     files = _files(folder, repo_id, evidence, licence)
@@ -108,10 +126,15 @@ def publish_rows(folder: Path, *, repo_id: str, client: HfApi) -> Publication:
         client: The Hub's client, with a token.
 
     Raises:
-        InvalidArgumentError: The data set is not as `revise` wrote it, or the repository is public
-            or holds something else.
+        InvalidArgumentError: The name is none, the data set is not as `revise` wrote it, or the
+            repository is public or holds something else.
         OutputError: The Hub did not take it; what it took stays, and it can be gone on.
     """
+    if not is_repo_id(repo_id):
+        raise InvalidArgumentError(
+            f"`--out` must be hf://datasets/NAME/REPO, {NAMING}, got {repo_id!r} for the names. "
+            "Name others."
+        )
     revision = load_revision(folder)
     shards = {str(shard["file"]): str(shard["sha256"]) for shard in revision["shards"]}
     notes = {REVISION: (folder / REVISION).read_bytes(), CARD: data_card(revision).encode()}

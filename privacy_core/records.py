@@ -27,6 +27,7 @@ from privacy_core.wholefile import whole_file
 
 Arrays = dict[str, NDArray[Any]]
 _CONFIG, _KEY = "config.json", "noise.key"
+_DRAFT, _DOOMED = ".part", ".doomed"
 _KEY_BYTES = 32
 _BETWEEN = "|"
 
@@ -59,12 +60,14 @@ class Records:
         """Return the records of a folder, from which anything else is removed first."""
         with contextlib.suppress(OSError):
             if crew.is_first and (folder / _CONFIG).read_text("utf-8") != _text(description):
-                shutil.rmtree(folder)
+                _remove(folder)
         return cls(folder, description, crew)
 
     def _open(self, folder: Path, description: Mapping[str, Any]) -> None:
         text = _text(description)
         try:
+            if self._crew.is_first:
+                _clear(folder)
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, content in (
                 (_KEY, secrets.token_bytes(_KEY_BYTES)),
@@ -150,7 +153,9 @@ class Records:
         """Remove the folder, once every process has read what it needs of it; all must call."""
         self._crew.wait()
         if self._crew.is_first:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                _remove(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)  # one that cannot be renamed
         self._crew.wait()
 
     def keep(self, name: str, arrays: Arrays) -> None:
@@ -217,6 +222,35 @@ class Records:
 
 def _text(description: Mapping[str, Any]) -> str:
     return json.dumps(dict(description), sort_keys=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder: first its name, so that a kill leaves no half of it to be taken for whole.
+
+    Raises:
+        OSError: It cannot be renamed, and all of it is still there.
+    """
+    doomed = folder.rename(folder.with_name(f"{folder.name}.{secrets.token_hex(4)}{_DOOMED}"))
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a killed removal left: doomed folders, and chunks of nobody knows what.
+
+    Raises:
+        OSError: The folder cannot be read or renamed.
+    """
+    if not folder.parent.is_dir():
+        return
+    for place in folder.parent.iterdir():
+        if place.name.startswith(f"{folder.name}.") and place.name.endswith(_DOOMED):
+            shutil.rmtree(place, ignore_errors=True)
+    # Key and drafts may be those of a process that is opening the folder just now; a chunk comes
+    # after the description, so whether that is there is asked last.
+    listed = folder.iterdir() if folder.is_dir() else ()
+    has_chunks = any(place.name != _KEY and place.suffix != _DRAFT for place in listed)
+    if has_chunks and not (folder / _CONFIG).exists():
+        _remove(folder)
 
 
 def _damaged(name: str, error: Exception) -> InvalidArgumentError:

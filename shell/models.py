@@ -29,6 +29,7 @@ LIMIT_SECONDS = 600.0
 UNSEEN_SECONDS = 90.0
 """After so long without a look at it, a run ends: its page is closed. Browsers let a page in the
 background look once a minute."""
+_CLOSED = "It was ended as its page seemed to be closed."
 MOST_WAITING = 4
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
 """What a command may know of the app's environment: where programs are, and no secret."""
@@ -151,6 +152,7 @@ class LoopQueue:
             InvalidArgumentError: Too many wait, or the app is stopping.
         """
         with self._lock:
+            self._drop_unseen()
             if self._is_closed or len(self._waiting) >= self._most_waiting:
                 raise InvalidArgumentError(
                     f"At most {self._most_waiting} runs may wait here, and as many do. Please "
@@ -167,6 +169,7 @@ class LoopQueue:
         """Return how far a run is, and note that somebody still wants to know."""
         with self._lock:
             run.seen_at = self._clock()
+            self._drop_unseen()
             waiting = list(self._waiting)
             ahead = waiting.index(run) + (self._current is not None) if run in waiting else 0
             return RunView(run.state, ahead, run.steps, run.message)
@@ -176,9 +179,7 @@ class LoopQueue:
         with self._lock:
             run.is_cancelled = True
             if run in self._waiting:
-                self._waiting.remove(run)
-                run.state = "cancelled"
-                run.finished.set()
+                self._drop(run)
 
     def close(self, *, seconds: float = 5.0) -> None:
         """End every run and take no more; return when their folders are gone."""
@@ -190,6 +191,20 @@ class LoopQueue:
             self.cancel(run)
         if thread is not None:
             thread.join(seconds)
+
+    def _drop(self, run: LoopRun, message: str = "") -> None:
+        """End a run that waits; the lock is held."""
+        self._waiting.remove(run)
+        run.state, run.message = "cancelled", message
+        run.finished.set()
+
+    def _drop_unseen(self) -> None:
+        """End the runs that wait for nobody, so that they keep no place; the lock is held."""
+        for run in [run for run in self._waiting if self._is_unseen(run)]:
+            self._drop(run, _CLOSED)
+
+    def _is_unseen(self, run: LoopRun) -> bool:
+        return self._clock() - run.seen_at > UNSEEN_SECONDS
 
     def _serve(self) -> None:
         while True:
@@ -278,8 +293,8 @@ class LoopQueue:
     def _why_stop(self, run: LoopRun, deadline: float) -> str | None:
         if run.is_cancelled:
             return ""
-        if self._clock() - run.seen_at > UNSEEN_SECONDS:
-            return "It was ended as its page seemed to be closed."
+        if self._is_unseen(run):
+            return _CLOSED
         if self._clock() > deadline:
             return (
                 f"A run may take {self._limit_seconds / 60:.0f} minutes, and this one took longer. "

@@ -7,14 +7,13 @@ one call that needs it, and is never written down, kept or said.
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from privacy_core.errors import InvalidArgumentError
-from privacy_core.hub import publish
+from privacy_core.hub import is_repo_id, publish
 from shell.evidence import Publisher
 from shell.languages import message
 
@@ -37,7 +36,6 @@ _OFFERED = ("OAUTH_CLIENT_ID", "OAUTH_CLIENT_SECRET", "OAUTH_SCOPES", "OPENID_PR
 """What a Space sets whose header says `hf_oauth: true`."""
 _NEEDED = ("authlib", "itsdangerous")
 """What Gradio signs in with; a Space installs them with it."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,10 @@ class SignIn:
         """
         if not owner or not token:
             raise InvalidArgumentError(SIGN_IN_FIRST)
-        if not _NAME.fullmatch(name):
+        if not is_repo_id(f"{owner}/{name}"):
             raise InvalidArgumentError(
-                "`name` must be 1 to 96 letters, digits and ._-, the first a letter or digit, got "
-                f"another. {OWN_NAME!r} is one."
+                "`name` must be 1 to 96 letters, digits and ._-, neither - nor . at an end, no -- "
+                f"or .., and no .git last, got another. {OWN_NAME!r} is one."
             )
 
         def publish_own(folder: Path) -> str:

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import HfApi
 
 from privacy_core.errors import InvalidArgumentError, OutputError
-from shell.deploy import FILES, FOLDERS, NEXT_STEPS, deploy, deployed_files, main
+from shell.deploy import FILES, FOLDERS, NEXT_STEPS, SUFFIXES, choose_files, deploy, main
 from tests.hub_server import HubServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,11 +36,12 @@ def client(hub):
 
 @pytest.fixture
 def root(tmp_path):
-    """A small checkout, with all that a real one may hold beside the app."""
+    """A small unpacked release, with all that a real one may hold beside the app."""
     root = tmp_path / "checkout"
     for folder in FOLDERS:
         (root / folder / "__pycache__").mkdir(parents=True)
-        (root / folder / "__init__.py").write_text(f"# {folder}\n")
+        name = "README.md" if folder in {"models", "examples"} else "__init__.py"
+        (root / folder / name).write_text(f"# {folder}\n")
         (root / folder / "__pycache__" / "x.pyc").write_bytes(b"secret")
     for name in FILES:
         (root / name).write_text(README if name == "README.md" else f"{name}\n")
@@ -54,6 +55,30 @@ def root(tmp_path):
     return root
 
 
+PRIVATE = (
+    "examples/me.png",
+    "feedback/store/feedback.key",
+    "feedback/store/ratings.sqlite3",
+    "models/preferences.json",
+    "shell/notes.txt",
+)
+
+
+@pytest.fixture
+def repository(root):
+    """The same as a git repository, with private files that git does not track."""
+    git(root, "init", "--quiet")
+    git(root, "add", "--", *FILES, *FOLDERS)
+    for name in PRIVATE:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("secret\n")
+    return root
+
+
+def git(root, *arguments):
+    subprocess.run(["git", *arguments], cwd=root, check=True)  # noqa: S607 - the one on the PATH
+
+
 def held(hub, repo_id=SPACE):
     repo = hub.repo(repo_id, "space")
     files = repo.commit("main").files
@@ -64,7 +89,7 @@ def held(hub, repo_id=SPACE):
 def test_a_new_space_gets_the_app_and_nothing_else_in_one_commit(hub, client, root):
     done = deploy(root, repo_id=SPACE, client=client)
     files = held(hub)
-    assert set(files) == set(deployed_files(root))
+    assert set(files) == set(choose_files(root).names)
     assert "docs/screenshots/ladder.png" in files
     assert "models/weights.safetensors" in files
     assert not any(b"secret" in data for data in files.values())
@@ -157,7 +182,9 @@ def test_a_public_space_is_not_taken_for_a_private_one(client, root):
         deploy(root, repo_id=SPACE, client=client, private=True)
 
 
-@pytest.mark.parametrize("repo_id", ["dial", "a/b/c", "anna/di al", "../x/y", ""])
+@pytest.mark.parametrize(
+    "repo_id", ["dial", "a/b/c", "anna/di al", "../x/y", "", "me/a--b", "me/a.", "me/x.git"]
+)
 def test_a_name_that_is_none_is_refused_before_anything_is_asked(hub, client, root, repo_id):
     with pytest.raises(InvalidArgumentError, match="`--repo-id` must be NAME/SPACE"):
         deploy(root, repo_id=repo_id, client=client)
@@ -199,7 +226,86 @@ def test_a_space_that_changes_meanwhile_is_not_overwritten(hub, client, root, mo
 def test_an_incomplete_checkout_is_refused(root):
     (root / "requirements.txt").unlink()
     with pytest.raises(InvalidArgumentError, match=r"must hold 'requirements\.txt'"):
-        deployed_files(root)
+        choose_files(root)
+
+
+# --- Which files ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("place")
+def test_of_a_repository_goes_what_git_tracks_and_the_rest_is_named(hub, repository, capsys):
+    assert main(["--repo-id", SPACE], root=repository) == 0
+    files = held(hub)
+    assert not any(b"secret" in data for data in files.values())
+    assert {"shell/__init__.py", "models/weights.safetensors", "examples/README.md"} <= set(files)
+    said = capsys.readouterr().err
+    # After the bars of the upload.
+    assert said.endswith(
+        f"Left out, as files that git does not track: {', '.join(PRIVATE[:3])} and 2 more. "
+        "Commit what the app needs, move the rest away.\n"
+    )
+
+
+def test_a_file_goes_once_git_tracks_it_and_no_longer_when_it_is_gone(repository):
+    git(repository, "add", "--", "models/preferences.json")
+    (repository / "shell" / "new.py").write_text("new\n")
+    git(repository, "add", "--", "shell/new.py")
+    (repository / "shell" / "__init__.py").unlink()
+    chosen = choose_files(repository)
+    assert {"models/preferences.json", "shell/new.py"} <= set(chosen.names)
+    assert "shell/__init__.py" not in chosen.names
+    assert set(chosen.left_out) == set(PRIVATE) - {"models/preferences.json"}
+
+
+def test_a_repository_without_anything_else_is_deployed_without_a_word(repository):
+    for name in PRIVATE:
+        (repository / name).unlink()
+    assert choose_files(repository).warning == ""
+
+
+def test_of_a_release_goes_what_has_a_known_suffix_and_is_not_ignored(root):
+    (root / ".gitignore").write_text("# Kept\n\nbatch*/\n/store/\n*.key\n!x\n")
+    names = ["feedback/store/r.sqlite3", "feedback/r.key", "models/r.db", "examples/batch1/me.png"]
+    for name in names:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("secret\n")
+    (root / "examples" / "Kept.png").write_bytes(b"\x89PNG")
+    chosen = choose_files(root)
+    assert set(chosen.left_out) == set(names)
+    assert not {*names} & {*chosen.names}
+    assert {"examples/Kept.png", "examples/README.md", "shell/__init__.py"} <= set(chosen.names)
+    assert "chosen by their suffixes" in chosen.warning
+    assert "and 1 more. Move the rest away." in chosen.warning
+
+
+def test_a_release_in_somebody_elses_repository_is_a_release(root):
+    git(root.parent, "init", "--quiet")
+    assert not choose_files(root).by_git
+
+
+def test_without_git_a_repository_is_a_release(repository, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    chosen = choose_files(repository)
+    assert not chosen.by_git
+    assert "feedback/store/feedback.key" in chosen.left_out
+
+
+@pytest.mark.parametrize("index", [b"broken", None])
+def test_where_git_fails_or_tracks_nothing_nothing_goes(repository, index):
+    place = repository / ".git" / "index"
+    place.write_bytes(index) if index else place.unlink()
+    message = "Git must list the files" if index else "files of the app in 'shell', got none that"
+    with pytest.raises(InvalidArgumentError, match=message):
+        choose_files(repository)
+
+
+def test_a_checkout_is_asked_about_itself_wherever_its_repository_lies(
+    repository, monkeypatch, tmp_path
+):
+    git(repository, "init", "--quiet", "--separate-git-dir", str(tmp_path / "elsewhere"))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))
+    chosen = choose_files(repository)
+    assert (chosen.by_git, chosen.left_out) == (True, PRIVATE)
 
 
 def test_a_hub_that_does_not_answer_is_named_by_its_error(root):
@@ -268,7 +374,7 @@ def test_a_dry_run_lists_the_files_and_asks_nobody(hub, root, capsys):
 
 
 def test_of_this_checkout_goes_what_the_app_needs_and_the_readme_shows():
-    names = deployed_files(ROOT)
+    names = choose_files(ROOT).names
     assert {"app.py", "shell/handlers/api.py", "models/embedded/model_index.json"} <= set(names)
     assert "docs/screenshots/ladder.png" in names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "."))]
@@ -276,11 +382,22 @@ def test_of_this_checkout_goes_what_the_app_needs_and_the_readme_shows():
     assert sum((ROOT / name).stat().st_size for name in names) < 200e6
 
 
+def test_the_suffixes_of_a_release_are_those_of_this_checkout():
+    chosen = choose_files(ROOT)
+    if not chosen.by_git:
+        pytest.skip("not a git checkout")
+    inside = [name for name in chosen.names if name.partition("/")[0] in FOLDERS]
+    found = {folder: set() for folder in FOLDERS}
+    for name in inside:
+        found[name.partition("/")[0]].add(Path(name).suffix)
+    assert found == {folder: set(suffixes) for folder, suffixes in SUFFIXES.items()}
+
+
 @pytest.mark.slow
 def test_the_app_can_be_imported_from_what_is_deployed_alone(tmp_path):
     import shutil
 
-    for name in deployed_files(ROOT):
+    for name in choose_files(ROOT).names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     done = subprocess.run(

@@ -164,6 +164,39 @@ def test_a_full_queue_refuses_politely_and_takes_runs_again(queue_of):
     queue.enter(LoopSettings())
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_run_that_waits_for_a_closed_page_gives_up_its_place(queue_of, tmp_path, asks):
+    now = [0.0]
+    queue = queue_of(loop_runs.stuck_plan, clock=lambda: now[0], most_waiting=2)
+    first = queue.enter(LoopSettings())
+    wait_for_bar(queue, first)
+    closed, third = queue.enter(LoopSettings()), queue.enter(LoopSettings())
+    now[0] += models.UNSEEN_SECONDS
+    assert [queue.look(run).ahead for run in (first, third)] == [0, 2]
+    now[0] += 1
+    if asks:
+        assert queue.look(third).ahead == 1
+    else:
+        assert queue.look(queue.enter(LoopSettings())).ahead == 2
+    assert closed.finished.is_set()
+    assert (closed.state, "closed" in closed.message) == ("cancelled", True)
+    assert queue.look(closed).is_over
+    assert [queue.look(run).state for run in (first, third)] == ["running", "waiting"]
+    assert len(folders(tmp_path)) == 1
+
+
+def test_who_comes_back_late_still_waits_where_nobody_asked_before(queue_of):
+    now = [0.0]
+    queue = queue_of(loop_runs.stuck_plan, clock=lambda: now[0])
+    first = queue.enter(LoopSettings())
+    wait_for_bar(queue, first)
+    second = queue.enter(LoopSettings())
+    now[0] += models.UNSEEN_SECONDS
+    queue.look(first)
+    now[0] += 1
+    assert queue.look(second).state == "waiting"
+
+
 def test_a_refusal_is_shown_as_the_command_said_it(queue_of, tmp_path):
     queue = queue_of(loop_runs.refused_plan)
     run = queue.enter(LoopSettings())

@@ -112,7 +112,10 @@ def test_gradio_reads_from_the_types_that_it_shall_pass_who_is_signed_in(handler
     assert hints["token"] == gr.OAuthToken | None
 
 
-@pytest.mark.parametrize("name", ["", "ben/model", "../x", "-x", "x" * 97, "a b", None])
+@pytest.mark.parametrize(
+    "name",
+    ["", "ben/model", "../x", "-x", "x" * 97, "a b", None, "a--b", "a..b", "a.git", "a-", "a."],
+)
 def test_a_name_cannot_lead_into_another_account(handlers, sent, run, name):
     with pytest.raises(InvalidArgumentError, match="`name` must be"):
         handlers.publish_own(REQUEST, run, name, profile(), token())

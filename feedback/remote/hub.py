@@ -29,7 +29,7 @@ CALL_SECONDS = 60.0
 """How long one call may take."""
 MAX_FILE_BYTES = 1 << 28
 """Largest file that is read into memory."""
-_REPO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_BUCKET_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _CONFLICTS = (409, 412)
 _NO_RIGHTS = (401, 403)
 _TOO_MANY = 429
@@ -39,17 +39,41 @@ _MAYBE_LATER = (400, 422)
 
 
 def checked_repo_id(argument: str, repo_id: str) -> str:
-    """Return a repository's name if it has the form NAME/REPO.
+    """Return a repository's name if it has the form NAME/REPO and the Hub's client takes it.
+
+    Args:
+        argument: `dataset` or `bucket`.
+        repo_id: The name.
 
     Raises:
-        InvalidRatingError: It has not.
+        InvalidRatingError: It has not, or the client would not.
     """
-    if not _REPO_ID.fullmatch(repo_id):
+    # The client leaves the names of buckets to the Hub.
+    if argument == "bucket":
+        is_name, rule = _BUCKET_ID.fullmatch(repo_id) is not None, ""
+    else:
+        is_name = _is_taken(repo_id)
+        rule = ", at most 96, neither - nor . at an end, no -- or .., and no .git last"
+    if not is_name:
         raise InvalidRatingError(
-            f"`{argument}` must be NAME/REPO, letters, digits and ._- in each, got "
-            f"{describe(repo_id)}."
+            f"`{argument}` must be NAME/REPO, letters, digits and ._- in each{rule}, got "
+            f"{describe(repo_id)}. Name another."
         )
     return repo_id
+
+
+def _is_taken(repo_id: str) -> bool:
+    # Imported here: the Hub's client is not needed to rate.
+    from huggingface_hub.errors import HFValidationError  # noqa: PLC0415
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: PLC0415
+        validate_repo_id,
+    )
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return False
+    return repo_id.count("/") == 1
 
 
 @contextlib.contextmanager

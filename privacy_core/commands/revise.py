@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     from privacy_core.revise.rows import RowRules
     from privacy_core.revise.survey import Survey
 
-_NAME = r"([A-Za-z0-9][A-Za-z0-9._-]{0,95})"
-_HUB_PLACE = re.compile(rf"hf://datasets/{_NAME}/{_NAME}/?")
+_HUB = "hf://datasets/"
 
 
 def add_commands(commands: Commands) -> None:
@@ -124,12 +122,15 @@ def _places(out: str) -> tuple[Path, str | None]:
     """Return the folder to write, and the data set on the Hub that it is sent to, if any."""
     if not out.startswith("hf://"):
         return Path(out), None
-    found = _HUB_PLACE.fullmatch(out)
-    if found is None:
+    from privacy_core.hub import NAMING, is_repo_id
+
+    repo_id = out.removeprefix(_HUB).removesuffix("/")
+    if not out.startswith(_HUB) or not is_repo_id(repo_id):
         raise InvalidArgumentError(
-            f"`--out` must be hf://datasets/NAME/REPO if it is on the Hub, got {out!r}."
+            f"`--out` must be hf://datasets/NAME/REPO if it is on the Hub, {NAMING}, got {out!r}. "
+            "Name another, or a folder."
         )
-    return Path(f"{found[1]}--{found[2]}"), f"{found[1]}/{found[2]}"
+    return Path(repo_id.replace("/", "--")), repo_id
 
 
 def _upload(out: Path, repo_id: str) -> None:

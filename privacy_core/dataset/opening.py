@@ -113,8 +113,9 @@ def _open(
     if name.startswith("hf://") or (not path.exists() and _HUB_ID.fullmatch(name)):
         hub_id, revision = _hub_id(name, revision)
         data = _from_hub(hub_id, revision, load_from_hub)
-        rows, folders = _one_split(data, split, name), (_hub_cache(hub_id),)
-        return _Opened(rows, rows.num_rows, _cached(rows), _splits(data), folders, False)
+        rows, folder = _one_split(data, split, name), _hub_cache(hub_id)
+        copies = (*_cached(rows), *_downloaded(folder))
+        return _Opened(rows, rows.num_rows, copies, _splits(data), (folder,), False)
     if revision is not None:
         raise InvalidArgumentError(
             f"`revision` must be left out unless `DATA` is a Hub id, got {revision!r} with "
@@ -234,6 +235,20 @@ def _one_split(data: Any, split: str | None, name: str) -> Any:
 def _hub_cache(hub_id: str) -> Path:
     """Return where `load_dataset` puts the files of this data set, and those of no other."""
     return _normal(Path(constants.HF_HUB_CACHE)) / f"datasets--{hub_id.replace('/', '--')}"
+
+
+def _downloaded(folder: Path) -> tuple[Path, ...]:
+    """Return the files in a data set's part of the Hub's cache, of every split and revision.
+
+    Snapshots link to blobs, or hold the files where a system has no links. A blob may itself be a
+    link to what repositories share: it is listed as the link it is, and what it leads to is not.
+    """
+    root = folder.resolve()
+    blobs = [path for path in (root / "blobs").rglob("*") if path.is_file()]
+    found = (path for path in (root / "snapshots").rglob("*") if path.is_file())
+    own = [path for path in found if not path.is_symlink()]
+    # Neither of the two folders may lead elsewhere.
+    return tuple(sorted(path for path in blobs + own if root in path.parent.resolve().parents))
 
 
 def _normal(path: Path) -> Path:

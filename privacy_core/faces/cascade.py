@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from privacy_core.errors import InvalidArgumentError
-from privacy_core.faces.align import fit_alignment, mask_radius
+from privacy_core.faces.align import mask_radius
 from privacy_core.faces.detect import (
     SAME_FACE,
     CnnDetector,
@@ -18,6 +18,7 @@ from privacy_core.faces.detect import (
     overlap,
     width,
 )
+from privacy_core.faces.support import checked_alignment
 from privacy_core.schema import RGB, Face
 
 DEFAULT_DETECTOR = "dlib"
@@ -134,7 +135,8 @@ def without_hidden(faces: Sequence[Face]) -> list[Face]:
     """Return faces, the largest first, less those whose box lies in the mask M of a larger one.
 
     Their pixels are replaced with that face, so that nothing of them is left to anonymize; each
-    face that is returned counts those in it.
+    face that is returned counts those in it. A face whose landmarks cannot be trusted has no M and
+    hides none.
     """
     kept: list[Face] = []
     for face in sorted(faces, key=width, reverse=True):
@@ -147,7 +149,10 @@ def without_hidden(faces: Sequence[Face]) -> list[Face]:
 
 
 def _lies_in_mask(face: Face, larger: Face) -> bool:
+    alignment, _ = checked_alignment(larger)
+    if alignment is None:
+        return False
     left, top, right, bottom = face.box
     corners = np.array([[left, top], [right, top], [left, bottom], [right, bottom]])
-    radius = mask_radius(fit_alignment(larger.landmarks).to_template(corners))
+    radius = mask_radius(alignment.to_template(corners))
     return bool((radius <= 1).all())

@@ -82,6 +82,29 @@ def regions_of(faces: Sequence[Face], shape: tuple[int, int]) -> tuple[Region, .
     )
 
 
+def checked_alignment(face: Face) -> tuple[Alignment | None, str]:
+    """Return the alignment of a face, or None and why its landmarks cannot be trusted.
+
+    A face without one has no M: its detector box, enlarged, is replaced instead.
+    """
+    if face.landmarks.shape != TEMPLATE.shape or not np.isfinite(face.landmarks).all():
+        return None, "its landmarks were not found."
+    alignment = fit_alignment(face.landmarks)
+    eye_distance = alignment.scale * _TEMPLATE_EYES
+    if not eye_distance >= SMALLEST_EYE_DISTANCE:
+        return None, (
+            f"it is too small, its eyes are {eye_distance:.0f} pixels apart and "
+            f"{SMALLEST_EYE_DISTANCE:.0f} are needed."
+        )
+    left, top, right, bottom = face.box
+    steps = np.linspace(0.5 - _CENTRAL / 2, 0.5 + _CENTRAL / 2, 5)
+    x, y = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))
+    central = alignment.to_template(np.stack([x.ravel(), y.ravel()], 1))
+    if not bool((mask_radius(central) <= 1).all()):
+        return None, "its eyes and nose were not found where the face is."
+    return alignment, ""
+
+
 def blank(pixels: RGB, regions: Sequence[Region]) -> RGB:
     """Return a copy of the photo in which every region is replaced by a smooth fill.
 
@@ -108,7 +131,7 @@ def _region(face: Face, shape: tuple[int, int]) -> Region:
             f"`faces` must have finite boxes with left < right and top < bottom, got {face.box} "
             f"from the detector {face.detector!r}. Use another detector."
         )
-    alignment, failure = _checked_alignment(face)
+    alignment, failure = checked_alignment(face)
     if alignment is None:
         return _box_region(face, shape, failure)
     reach = np.hypot(*(alignment.matrix[:, :2] * MASK_RADII).T)
@@ -138,26 +161,6 @@ def _own(region: Region, index: int, regions: Sequence[Region]) -> NDArray[np.bo
         nearer = here <= there if index < other_index else here < there
         own = own & (nearer | (there > 1))
     return own
-
-
-def _checked_alignment(face: Face) -> tuple[Alignment | None, str]:
-    """Return the alignment, or None and why the landmarks cannot be trusted."""
-    if face.landmarks.shape != TEMPLATE.shape or not np.isfinite(face.landmarks).all():
-        return None, "its landmarks were not found."
-    alignment = fit_alignment(face.landmarks)
-    eye_distance = alignment.scale * _TEMPLATE_EYES
-    if not eye_distance >= SMALLEST_EYE_DISTANCE:
-        return None, (
-            f"it is too small, its eyes are {eye_distance:.0f} pixels apart and "
-            f"{SMALLEST_EYE_DISTANCE:.0f} are needed."
-        )
-    left, top, right, bottom = face.box
-    steps = np.linspace(0.5 - _CENTRAL / 2, 0.5 + _CENTRAL / 2, 5)
-    x, y = np.meshgrid(left + steps * (right - left), top + steps * (bottom - top))
-    central = alignment.to_template(np.stack([x.ravel(), y.ravel()], 1))
-    if not bool((mask_radius(central) <= 1).all()):
-        return None, "its eyes and nose were not found where the face is."
-    return alignment, ""
 
 
 def _box_region(face: Face, shape: tuple[int, int], failure: str) -> Region:

@@ -31,6 +31,10 @@ RECEIPT = "erasure.json"
 NOT_REACHED = (
     "Backups, snapshots, version control and other copies of the original files.",
     "The Hub's own copy and its history, where the data came from there.",
+    "What the Hub's client keeps outside that data set's own folder of its cache, where the data "
+    "came from there: files that repositories share (counted among those left; `hf cache rm "
+    "dataset/NAME/REPO` removes those that no other one uses), archives that were unpacked, pieces "
+    "of downloads.",
     "Models trained on the originals, until they are unlearned.",
     "Features a head keeps of them, until `unlearn` or `audit` has run on this revised data: name "
     "its private folder by `--shadows`.",
@@ -65,6 +69,7 @@ class Erasure:
         place: Where the originals are, as it was named.
         shadows: Models that an audit trained on the originals.
         features: Files of features that were read from the originals, among others.
+        snapshots: Folders of the Hub's cache that hold these files or link to them.
     """
 
     revision: dict[str, Any] = field(repr=False)
@@ -78,6 +83,7 @@ class Erasure:
     place: Path
     shadows: tuple[Path, ...] = field(default=(), repr=False)
     features: tuple[Path, ...] = field(default=(), repr=False)
+    snapshots: tuple[Path, ...] = field(default=(), repr=False)
 
 
 def plan_erasure(
@@ -122,11 +128,13 @@ def plan_erasure(
             f"got {str(revised)!r} without a readable one. If they were erased already, "
             f"{RECEIPT} says so; otherwise remove them by hand."
         ) from error
-    states = [_state(entry, data, is_mine=not is_local and data == name) for entry in entries]
+    is_mine = not is_local and data == name
+    states = [_state(entry, data, is_mine=is_mine) for entry in entries]
+    same = [path for (path, _, _), state in zip(entries, states, strict=True) if state == "same"]
     return Erasure(
         revision,
         workplace,
-        tuple(path for (path, _, _), state in zip(entries, states, strict=True) if state == "same"),
+        tuple(same),
         states.count("changed"),
         states.count("missing"),
         states.count("foreign"),
@@ -135,6 +143,7 @@ def plan_erasure(
         Path(data),
         _shadow_models([*shadows, *_shadow_folders(audited)]),
         _features([*shadows, *_noted_folders(workplace.private, FEATURES_NOTE)]),
+        _snapshots_of(same) if is_mine else (),
     )
 
 
@@ -149,6 +158,9 @@ def erase(erasure: Erasure) -> dict[str, Any]:
     """
     _remove(erasure.shadows)
     _remove(erasure.features)
+    # First, as no link leads to a file that is gone; their names may be people's.
+    links = _links_to(erasure.files, within=erasure.snapshots)
+    _remove(links)
     _remove(erasure.files)
     receipt = {
         "schema_version": SCHEMA_VERSION,
@@ -168,6 +180,8 @@ def erase(erasure: Erasure) -> dict[str, Any]:
     }
     _erase_private(erasure)
     _remove_empty_folders(erasure.files, below=erasure.place.resolve())
+    for snapshot in erasure.snapshots:
+        _remove_empty_folders([*links, *erasure.files], below=snapshot)
     write_atomically(erasure.workplace.out / RECEIPT, as_json(receipt))
     return receipt
 
@@ -234,6 +248,19 @@ def _shadow_models(folders: Sequence[Path]) -> tuple[Path, ...]:
 def _features(folders: Sequence[Path]) -> tuple[Path, ...]:
     found = {folder.resolve() / FEATURES for folder in folders}
     return tuple(sorted(path for path in found if path.is_file() and not path.is_symlink()))
+
+
+def _snapshots_of(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the folders of revisions that stand beside files in the Hub's cache."""
+    folders = {folder for path in files for folder in path.resolve().parents}
+    places = {f.with_name("snapshots") for f in folders if f.name in {"blobs", "snapshots"}}
+    return tuple(sorted(one for place in places if place.is_dir() for one in place.iterdir()))
+
+
+def _links_to(files: Sequence[Path], *, within: Sequence[Path]) -> list[Path]:
+    targets = {path.resolve() for path in files}
+    links = (path for folder in within for path in folder.rglob("*") if path.is_symlink())
+    return sorted(path for path in links if path.resolve() in targets)
 
 
 def _check_audit(folder: Path, digest: str) -> None:

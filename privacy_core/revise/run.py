@@ -236,4 +236,6 @@ def _keep_private(run: _Run, accounts: Sequence[Mapping[str, Any]]) -> None:
     run.place.keep("subjects.json", {names[str(a["subject_key"])]: dict(a) for a in accounts})
     keys = list(names)
     run.place.keep_rows([None if p < 0 else keys[p] for p in run.survey.subject_of.tolist()])
-    run.place.keep_originals(run.source.files, name=run.source.name, local=run.source.is_local)
+    # A download that was going on when the data was opened may have come to its end.
+    files = [path for path in run.source.files if path.is_file()]
+    run.place.keep_originals(files, name=run.source.name, local=run.source.is_local)

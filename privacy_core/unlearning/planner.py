@@ -96,8 +96,9 @@ def retraining_seconds(
     """Estimate exact retraining in process seconds, from the record or by timing a few batches."""
     rows = revised.labelled()
     record = model.record
-    if record.cost.seconds > 0 and record.n_rows > 0:
-        return record.cost.seconds * len(rows) / record.n_rows, "recorded"
+    cost, n_rows = record.full_training()
+    if cost.seconds > 0 and n_rows > 0:
+        return cost.seconds * len(rows) / n_rows, "recorded"
     data = model.rows(rows)
     module = copy.deepcopy(model.module()).train()
     size = min(record.recipe.batch_size, len(data))

@@ -86,7 +86,8 @@ def record_batch(
     Args:
         path: The ledger; made where it is missing.
         asked: From `asked_of`.
-        digest: Of the revised data; the name begins with the batch's number and ends with it.
+        digest: Of the revised data; the name begins with the batch's number, which no batch
+            entered before has, and ends with it.
         salt: Secret salt of this ledger's row tokens.
         work: Called with the batch's name while nobody else can write; saves the model and returns
             its certificate's digest. Where it raises, the ledger stays as it was.
@@ -97,8 +98,9 @@ def record_batch(
     """
     ledger, now = Ledger(path, clock=clock), clock()
     known = {one.request: one for one in ledger.requests()}
-    number = len({one.batch for one in known.values()} - {None}) + 1
-    name = f"{number}-{digest[:12]}"
+    # A batch that another took over counts too: a model made for it still points to its name.
+    entered = {str(one.content["batch"]) for one in ledger.entries() if "batch" in one.content}
+    name = f"{len(entered) + 1}-{digest[:12]}"
     lines: list[Line] = []
     for one in asked:
         before = known.get(one.request)

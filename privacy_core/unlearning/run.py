@@ -89,6 +89,10 @@ def unlearn(request: UnlearnRequest, *, watch: Watch | None = None) -> UnlearnRe
     outcome: Outcome = module.unlearn(problem, settings)
     cost = outcome.cost + _recalibrated(outcome.module, problem.train)
     record = _record(request.model, request.revised, len(split.train), cost)
+    if request.method != "retrain":
+        # The next request is to be told what retraining costs, not what this update did.
+        full_cost, full_rows = request.model.record.full_training()
+        record = replace(record, full_cost=full_cost, full_rows=full_rows)
     return UnlearnResult(
         model=request.model.updated(outcome.module, record),
         method=request.method,

@@ -94,6 +94,9 @@ class TrainingRecord:
         cost: What training cost.
         label_column: The column of the data that held the labels, "" where that is not known.
         versions: Versions of what decides the last bits, and the number of threads.
+        full_cost: Of an unlearned model, whose `cost` is the update's: what the last training by
+            the recipe cost. None where `cost` is that of training.
+        full_rows: How many rows that training had, None with `full_cost`.
     """
 
     recipe: Recipe
@@ -102,6 +105,14 @@ class TrainingRecord:
     cost: Cost
     label_column: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    full_cost: Cost | None = None
+    full_rows: int | None = None
+
+    def full_training(self) -> tuple[Cost, int]:
+        """Return what training by the recipe cost and on how many rows, also after updates."""
+        if self.full_cost is None or self.full_rows is None:
+            return self.cost, self.n_rows
+        return self.full_cost, self.full_rows
 
     def as_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -110,6 +121,7 @@ class TrainingRecord:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> TrainingRecord:
         """Return the record that `as_json` wrote."""
+        full_cost, full_rows = value.get("full_cost"), value.get("full_rows")
         return cls(
             Recipe(**value["recipe"]),
             str(value["data_digest"]),
@@ -117,6 +129,8 @@ class TrainingRecord:
             Cost(**value["cost"]),
             str(value["label_column"]),
             dict(value["versions"]),
+            None if full_cost is None else Cost(**full_cost),
+            None if full_rows is None else int(full_rows),
         )
 
 

@@ -281,8 +281,10 @@ class _Run:
 
     def _identity(self) -> str:
         """Return what tells this run from every other: settings, first weights, first rows."""
+        # A run that kept no epochs cannot go on as one that returns all of them.
+        keeps = self.hooks.keep_epochs
         total = hashlib.sha256(
-            json.dumps([self.watch.identity, self.stage, asdict(self.settings)]).encode()
+            json.dumps([self.watch.identity, self.stage, asdict(self.settings), keeps]).encode()
         )
         total.update(module_digest(self.module).encode())
         for one in self.passes(0):

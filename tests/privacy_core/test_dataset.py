@@ -407,6 +407,28 @@ def test_a_hub_id_of_pictures_is_read_from_its_own_part_of_the_cache(cache):
     assert [row["image"] for row in source] == PICTURES
 
 
+def test_what_was_downloaded_of_a_data_set_on_the_hub_is_among_its_files(cache):
+    own = cache / "datasets--some--faces"
+    source = read_dataset("some/faces", revision="abc", load_from_hub=hub)
+    assert set(source.files) == {own / f"blobs/{i}" for i in (1, 2, 3)}
+    # As on a system without links.
+    (own / "snapshots/abc/1.png").unlink()
+    (own / "blobs/1").rename(own / "snapshots/abc/1.png")
+    source = read_dataset("some/faces", revision="abc", load_from_hub=hub)
+    assert set(source.files) == {own / "snapshots/abc/1.png", own / "blobs/2", own / "blobs/3"}
+
+
+@pytest.mark.parametrize("folder", ["blobs", "snapshots", "snapshots/abc"])
+def test_no_file_outside_a_data_sets_part_of_the_cache_is_among_its_files(cache, tmp_path, folder):
+    own = cache / "datasets--some--faces"
+    (own / folder).rename(tmp_path / "elsewhere")
+    (own / folder).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/private.png").write_bytes(PICTURES[0])
+    source = read_dataset("some/faces", revision="abc", load_from_hub=hub)
+    blobs = set() if folder == "blobs" else {own / f"blobs/{i}" for i in (1, 2, 3)}
+    assert set(source.files) == blobs
+
+
 @pytest.mark.parametrize(
     "path",
     [

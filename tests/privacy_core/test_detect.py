@@ -24,7 +24,8 @@ from privacy_core.faces.detect import (
     find_again,
     overlap,
 )
-from privacy_core.schema import Face
+from privacy_core.faces.paste import prepare
+from privacy_core.schema import Face, Photo
 
 # Read off the photo by eye: the middles of her eyes, on the picture's right and left.
 EYES = np.array([[246.0, 102.0], [204.0, 101.0]])
@@ -170,6 +171,27 @@ def test_a_face_counts_the_smaller_ones_inside_it_and_each_of_two_around_one_cou
     assert [(found.box, found.n_inside) for found in both] == [(large.box, 2), (beside.box, 1)]
     found = CascadeDetector([Fixed(large), Fixed(small)], Fixed()).detect(None)
     assert [one.n_inside for one in found] == [1]
+
+
+@pytest.mark.parametrize("is_aligned", [True, False])
+def test_a_face_whose_landmarks_are_not_trusted_hides_no_other(is_aligned):
+    """Its own box is covered only, which the ellipse around wrong landmarks has left."""
+    larger = face(200, 200, 200)
+    larger = replace(larger, landmarks=larger.landmarks + np.array([110.0, 0.0]))
+    small = face(440, 270, 40)
+    if not is_aligned:
+        small = replace(small, landmarks=np.full((5, 2), np.nan))
+    faces = without_hidden([small, larger])
+    assert faces == [larger, small]
+    photo = np.random.default_rng(0).integers(0, 100, (600, 600, 3), dtype=np.uint8)
+    photo[270:310, 440:480] += 150
+    prepared = prepare(Photo(photo), faces)
+    assert 0 in prepared.failures
+    changed = (prepared.paste({}, covered=range(len(faces))) != photo).all(2)
+    y, x = np.mgrid[270:310, 440:480] + 0.0
+    # Of a face with landmarks M is replaced, which leaves the corners of its box.
+    in_m = np.hypot((x - 460) / 19, (y - 288) / 18) < 1
+    assert changed[270:310, 440:480][in_m if is_aligned else ...].all()
 
 
 def test_a_face_is_found_again_where_it_was_and_the_largest_there_counts():

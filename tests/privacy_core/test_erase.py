@@ -250,6 +250,116 @@ def test_cached_copies_of_a_hub_data_set_are_erased_under_its_name(tmp_path):
     assert not list((tmp_path / "cache").glob("*.arrow"))
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of the Hub with the pictures of some/faces, as links to blobs, and of another."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("some--faces", "some--faces2"):
+        repo = tmp_path / "hub" / f"datasets--{name}"
+        (repo / "blobs").mkdir(parents=True)
+        (repo / "refs").mkdir()
+        (repo / "refs/main").write_text("abc")
+        for i in range(4):
+            link = repo / f"snapshots/abc/person-{i % 2}/{i}.png"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            (repo / f"blobs/{i}").write_bytes(photo_png(i))
+            link.symlink_to(f"../../../blobs/{i}")
+    return tmp_path / "hub"
+
+
+def from_cache(cache):
+    """Return what opens some/faces as `datasets` does: Arrow files that name its pictures."""
+    pictures = sorted((cache / "datasets--some--faces/snapshots").rglob("*.png"))
+    people = [path.parent.name for path in pictures]
+    cells = [{"bytes": None, "path": str(path)} for path in pictures]
+    rows = datasets.Dataset.from_dict({"image": cells, "subject": people})
+    features = {"image": datasets.Image(), "subject": datasets.Value("string")}
+    rows.cast(datasets.Features(features)).save_to_disk(cache.parent / "arrow")
+    return lambda *_, **__: datasets.load_from_disk(cache.parent / "arrow")
+
+
+def revised_from(cache, out):
+    return revised("some/faces", out, revision="abc", load_from_hub=from_cache(cache))
+
+
+def contents(folder):
+    """Return the bytes of what lies below a folder; a link has none."""
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def test_what_was_downloaded_from_the_hub_is_erased_and_no_other_repository(cache, tmp_path):
+    other = contents(cache / "datasets--some--faces2")
+    out = revised_from(cache, tmp_path / "out")
+    receipt = erase(plan_erasure("some/faces", out, erase_first=True))
+    assert (receipt["n_files_erased"], receipt["n_files_changed_and_left"]) == (4 + 1, 0)
+    assert contents(cache / "datasets--some--faces") == {"refs/main": b"abc"}
+    assert contents(cache / "datasets--some--faces2") == other
+    assert not list((tmp_path / "arrow").glob("*.arrow"))
+    # Nor who was there; the folder of the revision stays, as a ref names it.
+    assert list((cache / "datasets--some--faces/snapshots").rglob("*")) == [
+        cache / "datasets--some--faces/snapshots/abc"
+    ]
+
+
+def test_downloads_without_links_are_erased_too(cache, tmp_path):
+    own = cache / "datasets--some--faces"
+    for link in list(own.rglob("*.png")):
+        blob = link.resolve()
+        link.unlink()
+        blob.rename(link)
+    out = revised_from(cache, tmp_path / "out")
+    assert erase(plan_erasure("some/faces", out, erase_first=True))["n_files_erased"] == 4 + 1
+    assert contents(own) == {"refs/main": b"abc"}
+    assert not list(own.rglob("person-*"))
+
+
+def test_a_download_that_was_changed_since_stays_and_others_can_be_gone_on_with(cache, tmp_path):
+    own = cache / "datasets--some--faces"
+    out = revised_from(cache, tmp_path / "out")
+    (own / "blobs/0").write_bytes(photo_png(9))
+    erasure = plan_erasure("some/faces", out, erase_first=True)
+    assert (len(erasure.files), erasure.changed) == (3 + 1, 1)
+    (own / "blobs/3").unlink()
+    (own / "blobs/3").mkdir()
+    with pytest.raises(OutputError, match="were erased"):
+        erase(erasure)
+    (own / "blobs/3").rmdir()
+    receipt = erase(plan_erasure("some/faces", out, erase_first=True))
+    assert (receipt["n_files_changed_and_left"], receipt["n_files_missing"]) == (1, 4)
+    assert set(contents(own)) == {"refs/main", "blobs/0"}
+    assert (own / "snapshots/abc/person-0/0.png").read_bytes() == photo_png(9)
+
+
+def test_a_file_that_repositories_share_stays_and_is_counted(cache, tmp_path):
+    own, shared = cache / "datasets--some--faces", cache / "blobs/aa/0"
+    shared.parent.mkdir(parents=True)
+    (own / "blobs/0").rename(shared)
+    (own / "blobs/0").symlink_to("../../blobs/aa/0")
+    out = revised_from(cache, tmp_path / "out")
+    erasure = plan_erasure("some/faces", out, erase_first=True)
+    assert all(path.is_relative_to(own) for path in erasure.files if path.suffix != ".arrow")
+    receipt = erase(erasure)
+    assert (receipt["n_files_erased"], receipt["n_files_changed_and_left"]) == (3 + 1, 1)
+    assert any("files that repositories share" in one for one in receipt["not_reached"])
+    assert shared.read_bytes() == photo_png(0)
+
+
+def test_a_download_that_came_to_its_end_meanwhile_does_not_stop_a_revision(cache, tmp_path):
+    partial = cache / "datasets--some--faces/blobs/5.incomplete"
+    partial.write_bytes(b"half")
+    source = read_dataset("some/faces", revision="abc", load_from_hub=from_cache(cache))
+    assert partial in source.files
+    survey = survey_rows(source, subject_column="subject")
+    partial.unlink()
+    anonymizer = Anonymizer(load_backend("solid"), MarkDetector())
+    rules, config = RowRules(preferences()), ReviseConfig()
+    revise(source, survey, rules, tmp_path / "out", anonymizer=anonymizer, config=config)
+    assert len(plan_erasure("some/faces", tmp_path / "out", erase_first=True).files) == 4 + 1
+
+
 # --- Models of an audit ----------------------------------------------------------------------
 
 

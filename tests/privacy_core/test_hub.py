@@ -18,7 +18,7 @@ from privacy_core.audit.protocol import audit
 from privacy_core.audit.request import AuditRequest, AuditSettings, StandIn
 from privacy_core.audit.shadows import Request
 from privacy_core.errors import InvalidArgumentError, ModelError, OutputError
-from privacy_core.hub import publish
+from privacy_core.hub import is_repo_id, publish
 from privacy_core.unlearning.base import UnlearnRequest
 from privacy_core.unlearning.certificate import certify, new_salt, row_tokens
 from privacy_core.unlearning.loading import load_target
@@ -35,6 +35,8 @@ from tests.privacy_core.tiny_targets import (
 )
 
 REPO = "anna/unlearned"
+REFUSED_NAMES = ["me/my--model", "me/a..b", "me/x.git", "me/abc-", "me/abc.", "me-/x"]
+"""What the Hub's client raises a ValueError for."""
 _NUMBERS = itertools.count()
 
 
@@ -361,10 +363,14 @@ def test_a_hub_that_is_not_there_is_an_output_error(folder):
         publish(folder, repo_id=REPO, client=client)
 
 
-@pytest.mark.parametrize("wrong", ["anna", "anna/a/b", "../x", "anna/ü"])
+@pytest.mark.parametrize("wrong", ["anna", "anna/a/b", "../x", "anna/ü", *REFUSED_NAMES])
 def test_a_name_that_is_none_is_refused(hub, folder, wrong):
     with pytest.raises(InvalidArgumentError, match="`--repo-id` must be NAME/REPO"):
         publish(folder, repo_id=wrong, client=client_of(hub))
+
+
+def test_every_name_that_the_client_takes_is_one():
+    assert all(map(is_repo_id, ["anna/x", "_a/b_", "a-b/c.d", f"{'a' * 96}/{'b' * 96}"]))
 
 
 def test_a_damaged_file_is_named(hub, folder, name):

@@ -29,6 +29,8 @@ from tests.privacy_core.people import (
 from tests.privacy_core.tiny import tiny_model
 
 N_SHARDS = 5
+REFUSED_NAMES = ["me/my--model", "me/a..b", "me/x.git", "me/abc-", "me/abc.", "me-/x"]
+"""What the Hub's client raises a ValueError for."""
 _NUMBERS = itertools.count()
 
 
@@ -208,12 +210,25 @@ def test_what_could_not_be_sent_is_sent_by_resuming_and_not_made_again(run, hub,
 
 
 @pytest.mark.parametrize(
-    "place", ["hf://datasets/anna", "hf://models/anna/x", "hf://datasets/anna/x@main"]
+    "place",
+    [
+        "hf://datasets/anna",
+        "hf://models/anna/x",
+        "hf://datasets/anna/x@main",
+        "hf://datasets/anna/x//",
+        *(f"hf://datasets/{name}" for name in REFUSED_NAMES),
+    ],
 )
 def test_a_place_on_the_hub_that_is_no_data_set_is_refused_first(run, place):
     code, _, err = run("--out", place)
     assert code == 2
     assert "must be hf://datasets/NAME/REPO" in err
+
+
+def test_rows_are_not_sent_to_a_name_that_the_client_refuses(tmp_path):
+    for name in REFUSED_NAMES:
+        with pytest.raises(InvalidArgumentError, match="`--out` must be hf://datasets/NAME/REPO"):
+            publish_rows(tmp_path, repo_id=name, client=HfApi())
 
 
 @pytest.mark.slow

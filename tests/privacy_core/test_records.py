@@ -1,5 +1,7 @@
 """Chunks in a folder: made once, by whoever shares the work, and of one description only."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -72,3 +74,67 @@ def test_another_description_is_refused_or_what_was_there_is_removed(tmp_path):
     assert Records.anew(tmp_path / "work", {"photos": 1}, Crew()).has("part 0")
     found = together(2, lambda crew: Records.anew(tmp_path / "work", {"photos": 2}, crew))
     assert not any(records.has("part 0") for records in found)
+
+
+@pytest.mark.parametrize("opened", [Records, Records.anew])
+@pytest.mark.parametrize("size", [1, 3])
+def test_chunks_without_a_description_are_nobodys(tmp_path, opened, size):
+    old = Records(tmp_path / "work", {"photos": 1})
+    old.keep("part 0", {"x": np.arange(2)})
+    key = old.secret()
+    (tmp_path / "work" / "config.json").unlink()
+    found = together(size, lambda crew: opened(tmp_path / "work", {"photos": 2}, crew))
+    assert not any(records.has("part 0") for records in found)
+    assert key not in {records.secret() for records in found}
+    assert [path.name for path in tmp_path.iterdir()] == ["work"]
+
+
+def test_a_key_and_drafts_are_left_to_whoever_is_opening_the_folder(tmp_path):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "noise.key").write_bytes(b"k" * 32)
+    (tmp_path / "work" / ".config.json.abcd.part").touch()
+    assert Records(tmp_path / "work", {}).secret() == b"k" * 32
+    assert (tmp_path / "work" / ".config.json.abcd.part").exists()
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "removed",
+    [
+        lambda old: old.forget(),
+        lambda old: Records.anew(old.folder, {"photos": 2}, Crew()),
+        lambda old: (
+            (old.folder / "config.json").unlink(),
+            Records(old.folder, {"photos": 2}),
+        ),
+    ],
+)
+def test_a_removal_that_is_killed_leaves_no_chunk_to_the_next_run(tmp_path, monkeypatch, removed):
+    old = Records(tmp_path / "a[b]", {"photos": 1})
+    old.keep("part 0", {"x": np.arange(2)})
+
+    def kill(folder, **_options):
+        (folder / "config.json").unlink(missing_ok=True)
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", kill)
+        with pytest.raises(KilledError):
+            removed(old)
+    assert not (tmp_path / "a[b]").exists()
+    assert not Records.anew(tmp_path / "a[b]", {"photos": 3}, Crew()).has("part 0")
+    assert [path.name for path in tmp_path.iterdir()] == ["a[b]"]  # nor is a face's code left
+
+
+def test_a_folder_that_cannot_be_renamed_is_forgotten_all_the_same(tmp_path, monkeypatch):
+    records = Records(tmp_path / "work", {})
+
+    def refuse(*_arguments):
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.rename", refuse)
+    records.forget()
+    assert list(tmp_path.iterdir()) == []

@@ -319,6 +319,14 @@ def test_a_record_survives_json():
     one = TrainingRecord(NETWORK, "abc", 7, Cost(1.5, 3), "smiling", versions())
     assert TrainingRecord.from_json(json.loads(json.dumps(one.as_json()))) == one
     assert one.as_json()["schema_version"] == 1
+    updated = replace(one, full_cost=Cost(30.0, 60), full_rows=9)
+    assert TrainingRecord.from_json(json.loads(json.dumps(updated.as_json()))) == updated
+    assert (one.full_training(), updated.full_training()) == (
+        (Cost(1.5, 3), 7),
+        (Cost(30.0, 60), 9),
+    )
+    written_before = {k: v for k, v in one.as_json().items() if not k.startswith("full_")}
+    assert TrainingRecord.from_json(written_before) == one
     assert {"torch", "threads"} <= set(one.versions)
 
 

@@ -107,6 +107,19 @@ def test_another_attempt_takes_up_what_is_not_released_and_later_requests_with_i
     assert len(ledger.requests()) == 3
 
 
+def test_a_batch_has_its_name_alone_also_once_another_took_its_requests_over(tmp_path):
+    asked = asked_of(revision(), [0, 1], SUBJECTS)
+    names = [record(tmp_path / "l", asked) for _ in range(3)]
+    ledger = Ledger(tmp_path / "l")
+    before = ledger.entries()
+    assert move_batch(ledger, names[1], "audited", gate="passed") == ()
+    assert move_batch(ledger, names[1], "released", revision="abc") == ()
+    assert ledger.entries() == before
+    names.append(record(tmp_path / "l", asked))
+    assert names == [f"{number}-dddddddddddd" for number in (1, 2, 3, 4)]
+    assert {one.batch for one in ledger.requests()} == {names[3]}
+
+
 def test_a_repeated_audit_is_entered_where_it_found_something_else_and_the_release_is_final(
     tmp_path,
 ):

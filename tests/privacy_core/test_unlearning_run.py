@@ -137,6 +137,18 @@ def test_the_checkpoint_of_another_request_is_not_continued(network, tmp_path):
     assert unlearn(other, watch=watch).model.digest() == unlearn(other).model.digest()
 
 
+def test_a_scrub_resumed_with_held_out_rows_rewinds_among_all_its_epochs(network, tmp_path):
+    rows, file = revise(pictures()), tmp_path / "run.pt"
+    ask = {"open_original": pictures, "seed": 2}
+    with pytest.raises(KilledError):
+        unlearn(UnlearnRequest(network, rows, "scrub", **ask), watch=Watch(kill, file))
+    request = UnlearnRequest(network, rows, "scrub", held_out=pictures(60, seed=77), **ask)
+    expected = unlearn(request)
+    found = unlearn(request, watch=Watch(checkpoint=file))
+    assert found.measured == expected.measured
+    assert found.model.digest() == expected.model.digest()
+
+
 def test_training_twice_gives_the_same_model_and_its_record(network):
     rows = pictures()
     again = train(tiny_network(), rows)
@@ -188,6 +200,30 @@ def test_exact_retraining_is_offered_first_where_it_fits_the_budget(network):
 def test_the_estimate_grows_with_the_rows_left_to_train_on(network):
     rows = revise(pictures(), 32, mode="drop-row")
     assert retraining_seconds(with_cost(network, 100.0), rows) == (50.0, "recorded")
+
+
+def test_an_update_is_cheaper_than_training_and_leaves_the_estimate_as_it_was(network):
+    rows, model = revise(pictures(), 32, mode="drop-row"), with_cost(network, 100.0)
+    once = unlearn(UnlearnRequest(model, rows, "finetune-restart", seed=1))
+    twice = unlearn(UnlearnRequest(once.model, rows, "finetune-restart", seed=1))
+    for one in (once, twice):
+        assert one.model.record.cost == one.cost  # what an audit reports
+        assert one.model.record.n_rows == 32
+        assert one.cost.seconds < 50
+        assert retraining_seconds(one.model, rows) == (50.0, "recorded")
+        assert plan(one.model, rows, budget=49.0).method == "finetune-restart"
+
+
+def test_a_model_that_was_retrained_is_its_own_estimate(network):
+    rows = revise(pictures(), 32, mode="drop-row")
+    again = unlearn(UnlearnRequest(with_cost(network, 100.0), rows, "retrain", seed=1))
+    assert retraining_seconds(again.model, rows) == (again.cost.seconds, "recorded")
+
+
+def test_an_update_of_a_model_of_unknown_cost_makes_none_known(network):
+    unknown = replace(network, record=record(NETWORK))
+    updated = unlearn(UnlearnRequest(unknown, revise(pictures()), "finetune-restart", seed=1))
+    assert retraining_seconds(updated.model, pictures())[1] == "probe"
 
 
 def test_without_a_budget_the_default_of_the_kind_is_taken(network):

@@ -105,19 +105,20 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, step):
     assert all(torch.equal(a, b) for a, b in kept)
 
 
-@pytest.mark.parametrize("other", ["seed", "rows", "weights", "identity"])
+@pytest.mark.parametrize("other", ["seed", "rows", "weights", "identity", "kept epochs"])
 def test_the_checkpoint_of_another_run_is_not_continued(tmp_path, other):
     file = tmp_path / "run.pt"
     fit(net(), rows(), watch=Watch(checkpoint=file))
     module = net(5 if other == "weights" else 0)
     settings = replace(SETTINGS, seed=9) if other == "seed" else SETTINGS
     data = rows(seed=1) if other == "rows" else rows()
-    seen = []
-    fit(
-        module, data, settings,
+    seen, hooks = [], Hooks(keep_epochs=other == "kept epochs")
+    result = fit(
+        module, data, settings, hooks=hooks,
         watch=Watch(lambda *step: seen.append(step), file, "x" if other == "identity" else ""),
     )  # fmt: skip
     assert len(seen) == 4
+    assert len(result.epochs) == (4 if hooks.keep_epochs else 0)
 
 
 def test_a_kill_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch):
