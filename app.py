@@ -972,6 +972,9 @@ def launch_settings(
         "pwa": False,
         "mcp_server": page is not None,
         "share": False,
+        # It would give up where its own page does not answer within three seconds, as it may not
+        # on a busy machine; that the server answers at all it asks before.
+        "_frontend": False,
         # Not its settings, which would change the language of half the page.
         "footer_links": ["gradio"],
         "state_session_capacity": 64,

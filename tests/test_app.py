@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import math
@@ -791,6 +792,16 @@ def test_nothing_about_a_visitor_may_be_cached(visitor, portrait):
 def test_the_store_and_the_keys_are_never_served(running, visitor):
     response = visitor.get(f"{API}/file={running.store.path}")
     assert response.status_code in {403, 404}
+
+
+def test_a_machine_that_is_slow_to_answer_at_first_can_start_the_page(running, tmp_path):
+    settings = app.launch_settings(data_dir=tmp_path, host="x", port=1, report=dict)
+    asked = inspect.getsource(type(running.page).launch)
+    # What is left out is this one question of Gradio's, with its three seconds, and no other.
+    assert settings["_frontend"] is False
+    assert [line for line in asked.splitlines() if "_frontend" in line][1:] == [
+        "        if _frontend and not networking.url_ok(self.local_url) and not self.share:"
+    ]
 
 
 def test_state_and_pictures_live_fifteen_minutes(running):

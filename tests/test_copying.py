@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -46,6 +48,22 @@ def hub():
 def store(tmp_path):
     with RatingStore(tmp_path / "data" / "ratings.sqlite3") as store:
         yield store
+
+
+@pytest.fixture
+def said_in_time(monkeypatch):
+    """Return a function that waits for words of the copy on stderr and returns all of them."""
+    # Not `capsys`, which loses what another thread writes while it is read.
+    written = io.StringIO()
+    monkeypatch.setattr(copying, "sys", SimpleNamespace(stderr=written))
+
+    def said_in_time(words):
+        deadline = time.monotonic() + 60
+        while words not in written.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return written.getvalue()
+
+    return said_in_time
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +179,7 @@ def test_what_is_kept_is_copied_at_the_latest_when_the_app_stops(store, hub, wor
 
 @pytest.mark.parametrize("fault", ["public", "foreign", "no rights"])
 def test_a_hub_that_is_not_what_was_promised_is_told_and_gets_nothing(
-    store, hub, world, capsys, monkeypatch, fault
+    store, hub, world, said_in_time, monkeypatch, fault
 ):
     monkeypatch.setattr(copying, "WATCH_SECONDS", 0.02)
     owner = "ben" if fault == "foreign" else "anna"
@@ -170,13 +188,9 @@ def test_a_hub_that_is_not_what_was_promised_is_told_and_gets_nothing(
     token = "hf_read" if fault == "no rights" else TOKEN
     remote, _ = open_copy(store, dataset=f"{owner}/ratings", token=token, endpoint=hub.endpoint)
     sync = Sync(store, remote)
-    said = ""
     with running(sync):
         rows = keep_page(store, world)
-        deadline = time.monotonic() + 60
-        while "The copy of the ratings:" not in said and time.monotonic() < deadline:
-            sync.health()
-            said += capsys.readouterr().err
+        said = said_in_time("The copy of the ratings:")
     assert said.count("The copy of the ratings:") == 1
     assert token not in said
     told = report(sync)
@@ -231,7 +245,9 @@ def test_health_says_what_is_wrong_with_the_copy_and_not_which_it_is(store, worl
         assert sentence.endswith("Ratings are kept on this machine.")
 
 
-def test_health_of_a_store_that_cannot_be_read_names_no_path(store, world, capsys, monkeypatch):
+def test_health_of_a_store_that_cannot_be_read_names_no_path(
+    store, world, said_in_time, monkeypatch
+):
     monkeypatch.setattr(copying, "WATCH_SECONDS", 0.02)
     sync = Sync(store, NullRemote())
     keep_page(store, world)
@@ -242,9 +258,7 @@ def test_health_of_a_store_that_cannot_be_read_names_no_path(store, world, capsy
         file.seek(4096)
         file.write(b"\xa5" * (store.path.stat().st_size - 4096))
     with running(sync):
-        said, deadline = "", time.monotonic() + 60
-        while "The copy of the ratings:" not in said and time.monotonic() < deadline:
-            said += capsys.readouterr().err
+        said = said_in_time("The copy of the ratings:")
     # Who runs the app needs the place, and nobody else.
     assert f"{store.path} must be a whole SQLite file" in said
     sentence = report(sync)["last_error"]
