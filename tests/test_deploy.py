@@ -10,7 +10,8 @@ import pytest
 from huggingface_hub import HfApi
 
 from privacy_core.errors import InvalidArgumentError, OutputError
-from shell.deploy import FILES, FOLDERS, NEXT_STEPS, SUFFIXES, choose_files, deploy, main
+from shell.deploy import NEXT_STEPS, deploy, main
+from shell.release_files import FILES, FOLDERS, SUFFIXES, choose_files
 from tests.hub_server import HubServer
 
 ROOT = Path(__file__).resolve().parent.parent
